@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ KEY = "MARGINCAST_KEY"
 
 _COLOURS = (128, 64, 32, 16)
 _START_SECONDS = 1_800.0
+_DEMONSTRATION_SECONDS = 240.0
+"""How long the market moves on before the first picture: two days of it."""
 
 
 def main() -> None:
@@ -46,10 +49,14 @@ def main() -> None:
     found = find_browser()
     if found is None:
         raise SystemExit(f"no browser is installed: none of {', '.join(BROWSERS)}")
-    with _endpoint(given.url, given.config) as url, sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        pictures = {name: _small(png) for name, png in _pictures(browser, url)}
+        with _endpoint(given.url, given.config) as url:
+            taken = dict(_pictures(browser, url, _paths(url)))
+        with _started(["serve"], {"MARGINCAST__SERVING__AUTH": "keys"}, given.config) as url:
+            taken |= dict(_pictures(browser, url, {"login": "/login"}))
         browser.close()
+    pictures = {name: _small(png) for name, png in taken.items()}
     given.out.mkdir(parents=True, exist_ok=True)
     for old in given.out.glob("*.png"):
         old.unlink()
@@ -64,26 +71,34 @@ def _endpoint(url: str | None, config: Path) -> Iterator[str]:
     if url is not None:
         yield url.rstrip("/")
         return
+    enabled = {f"MARGINCAST__{name}__ENABLED": "true" for name in ("MONITORING", "ENFORCEMENT")}
+    with _started(["run"], enabled, config) as own:
+        time.sleep(_DEMONSTRATION_SECONDS)
+        yield own
+
+
+@contextmanager
+def _started(verb: list[str], environment: dict[str, str], config: Path) -> Iterator[str]:
+    """An endpoint in a folder of its own, once it answers."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(config, folder)
-        environment = {
-            "MARGINCAST__SERVING__PORT": "{port}",
-            "MARGINCAST__MONITORING__ENABLED": "true",
-            "MARGINCAST__ENFORCEMENT__ENABLED": "true",
-        }
         program = str(Path(sys.executable).parent / "margincast")
-        command = Command([program, "run"], environment, Path(folder), "/v1/calls?open=true")
+        settings = {"MARGINCAST__SERVING__PORT": "{port}", **environment}
+        command = Command([program, *verb], settings, Path(folder), "/login")
         with running(command, sorted(os.sched_getaffinity(0))) as server:
             server.wait(_START_SECONDS)
             yield server.url
 
 
-def _pictures(browser: Browser, url: str) -> Iterator[tuple[str, bytes]]:
-    key = os.environ.get(KEY)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+def _paths(url: str) -> dict[str, str]:
+    """Paths of the pages by name, for what the endpoint holds."""
+    headers = {"Authorization": f"Bearer {os.environ[KEY]}"} if KEY in os.environ else {}
     with httpx.Client(base_url=url, headers=headers, timeout=60.0) as client:
-        paths = page_paths(lambda path: client.get(path).raise_for_status().json())
-    paths["login"] = "/login"
+        return page_paths(lambda path: client.get(path).raise_for_status().json())
+
+
+def _pictures(browser: Browser, url: str, paths: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    key = os.environ.get(KEY)
     for scheme in SCHEMES:
         for size, (width, height) in SIZES.items():
             context = browser.new_context(

@@ -93,11 +93,11 @@ async function draw(root = document) {
       ...layout,
       xaxis: { ...axis, ...layout.xaxis },
       yaxis: { ...axis, ...layout.yaxis },
-      margin: { l: 56, r: 14, t: layout.showlegend ? 34 : 8, b: 44 },
+      margin: { l: 56, r: 14, t: 10, b: 44 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: color("ink", colors) },
-      legend: { orientation: "h", y: 1.12 },
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
       hoverlabel: { bgcolor: color("panel", colors), font: { color: color("ink", colors) } },
     };
     await library.react(plot, traces, shown, { displayModeBar: false, responsive: true });
