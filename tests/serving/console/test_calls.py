@@ -165,7 +165,8 @@ def test_a_call_shows_its_record(desk: Desk) -> None:
     assert "price, 12.50 by " in said
     assert "<i>index" in said
     waiting = text(page(desk, "/calls"))
-    assert "1 disputed calls" in waiting
+    assert "1 disputed call" in waiting
+    assert "1 disputed calls" not in waiting
 
 
 def test_forms_are_those_that_the_key_may_send(desk: Desk) -> None:
