@@ -57,7 +57,7 @@ def test_json_examples_parse_and_requests_are_accepted(page: str, text: str) -> 
         if key in found:
             msgspec.convert(found, kind)
     if "accounts" in found:
-        kind = WhatIfRequest if {"changes", "largest"} & set(found) else ScoreRequest
+        kind = WhatIfRequest if {"changes", "largest", "shocks"} & set(found) else ScoreRequest
         msgspec.convert(found, kind)
     if "account_id" in found and "headroom" in found:
         fields = {field.name for field in msgspec.structs.fields(Decision)}

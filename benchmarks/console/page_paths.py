@@ -16,8 +16,8 @@ def page_paths(get: Get) -> dict[str, str]:
     """Paths of all pages, by the names that files of theirs have.
 
     The account is the healthy one with the largest probability of a call, the call the open one
-    that is due first, the what-if a fall of all prices by a tenth; a page that needs what the book
-    does not have (a call, a decision) is left out.
+    that is due first, the decision one on either account, the what-if a fall of all prices by a
+    tenth. A page that needs what the book does not have (a call, a decision) is left out.
 
     Parameters
     ----------
@@ -28,7 +28,12 @@ def page_paths(get: Get) -> dict[str, str]:
     (account,) = healthy or get("/v1/accounts?sort=probability&limit=1")["accounts"]
     account_id = str(account["account_id"])
     calls = get("/v1/calls?open=true&sort=due&limit=1")["calls"]
-    decisions = get(f"/v1/accounts/{quote(account_id, safe='')}/decisions?limit=1")["decisions"]
+    decided = [account_id, *(call["account_id"] for call in calls)]
+    decisions = [
+        one
+        for name in decided
+        for one in get(f"/v1/accounts/{quote(name, safe='')}/decisions?limit=1")["decisions"]
+    ]
     queries: dict[str, dict[str, str] | None] = {
         "/account": {"id": account_id},
         "/what-if": {"account": account_id, "p": "-10"},

@@ -32,18 +32,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def program() -> str:
+    """Path of the system's browser; without one the tests are skipped by name."""
     found = find_browser()
     if found is None:
         pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(program: str) -> Iterator[Browser]:
+    """A browser for the tests of a file. Its driver keeps an event loop running in this thread, in
+    which no test of another file could start its own."""
     with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        opened = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield opened
         opened.close()
 
 
 @pytest.fixture(scope="session")
-def desk(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesk]:
+def desk(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesk]:
     with live_desk(tmp_path_factory.mktemp("desk")) as started:
         yield started
 
