@@ -30,7 +30,7 @@ from serving.console.session import COOKIE
 FOLDER = Path("docs/images/console")
 SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
 SCHEMES = ("light", "dark")
-MOST_BYTES, MOST_HEIGHT = 200_000, 1_600
+MOST_BYTES, MOST_HEIGHT = 150_000, 2_000
 KEY = "MARGINCAST_KEY"
 
 _COLOURS = (128, 64, 32, 16)
