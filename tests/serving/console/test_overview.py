@@ -143,7 +143,7 @@ def test_without_a_book_or_a_model_the_page_says_so(serve: Serve) -> None:
     assert "No model answers" in said
     assert "Champion none" in said
     assert "No totals are recorded yet" in said
-    assert "none: nobody evaluates the book" in said
+    assert "none: no monitor evaluates the book" in said
 
 
 @pytest.mark.parametrize("hours", ["0", "-1", "99999", "x"])
