@@ -66,7 +66,7 @@ def _bounded() -> Iterator[None]:
 
 @pytest.fixture
 def visitor(browser: Browser, desk: LiveDesk) -> Iterator[Visitor]:
-    """Opens the console as somebody with one of the desk's keys; None: nobody. At the end of the
+    """Opens the console with one of the desk's keys; None: without a key. At the end of the
     test each visit must have been clean, see `Visit.check`."""
     visits: list[Visit] = []
     with ExitStack() as stack:

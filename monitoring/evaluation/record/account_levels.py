@@ -24,7 +24,7 @@ HorizonsOf = Callable[[str], Sequence[int] | None]
 
 NoForecast = Literal["no model", "not scored", "no answer", "unknown bundle"]
 """Why a pass has no probabilities of an account: no model answered at all, the account had a
-problem, the model could not answer for it, or nobody knows the bundle's horizons any more."""
+problem, the model could not answer for it, or the horizons of its bundle are unknown."""
 
 _FALLBACK = BINDINGS.index("fallback")
 _COLUMNS = ("amount", "as_of", "binding", "probability")

@@ -225,7 +225,7 @@ function query(form) {
   return form.getAttribute("action") + (text ? `?${text}` : "");
 }
 
-const heard = document.getElementById("heard"); // said by screen readers, seen by nobody
+const heard = document.getElementById("heard"); // read by screen readers, not shown
 
 // A form of filters: the page's address follows it, and only its part of the page is replaced.
 function follow(form) {

@@ -125,7 +125,7 @@ def add_on_chart(found: AccountLevels) -> Chart | None:
 def _points(found: AccountLevels) -> list[tuple[str, AccountLevel | None]]:
     """Times and levels, the oldest first; None where a record between two of them is altered.
 
-    The time of an altered record is that of its row, which nobody vouches for: it counts only
+    The time of an altered record is that of its row, which may be altered too: it counts only
     where it lies between those beside it.
     """
     every: list[AccountLevel | AlteredPass] = [*found.levels, *found.altered]
