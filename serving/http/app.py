@@ -220,9 +220,16 @@ class _Application(Litestar):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         if scope["type"] == ScopeType.HTTP:
-            await self._observer.observe(scope, receive, send, self._respond)
+            respond = self._respond_head if scope["method"] == "HEAD" else self._respond
+            await self._observer.observe(scope, receive, send, respond)
         else:
             await super().__call__(scope, receive, send)
+
+    async def _respond_head(self, scope: Any, receive: Receive, send: Send) -> None:
+        """As for GET; the server leaves the body out."""
+        as_get = {**scope, "method": "GET"}
+        await self._respond(as_get, receive, send)
+        scope.update({name: as_get[name] for name in ("path_template",) if name in as_get})
 
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         with_session(scope)
