@@ -15,7 +15,7 @@ from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.types import Receive, Scope, Send
 
 from ledger.keys import Keys
@@ -48,6 +48,7 @@ from serving.http.enforcement.instruction_routes import INSTRUCTION_ROUTES
 from serving.http.handlers import handlers, score_handler
 from serving.http.health.routes import HealthRoutes
 from serving.http.problems import EXCEPTION_HANDLERS
+from serving.http.route_docs import TAGS, operation_id
 from serving.http.score_route import ScoreRoute
 from serving.http.security.json_web_tokens import JsonWebTokens
 from serving.http.security.request_checks import RequestChecks
@@ -263,6 +264,8 @@ def _openapi() -> OpenAPIConfig:
         ),
         path="/docs",
         use_handler_docstrings=True,
+        operation_id_creator=operation_id,
+        tags=[Tag(name, description) for name, description in TAGS.items()],
         render_plugins=[DocsPage(path="/")],
         components=Components(
             security_schemes={_KEY: SecurityScheme(type="http", scheme="bearer")}

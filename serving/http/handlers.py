@@ -320,6 +320,7 @@ async def account_decisions(
     "/v1/model",
     guards=[requires("read")],
     responses=problems(*READ_PROBLEMS, 404),
+    operation_class=DocumentedOperation,
 )
 async def model(
     service: NamedDependency[Service], lanes: NamedDependency[Lanes]
