@@ -48,7 +48,7 @@ from serving.http.enforcement.instruction_routes import INSTRUCTION_ROUTES
 from serving.http.handlers import handlers, score_handler
 from serving.http.health.routes import HealthRoutes
 from serving.http.problems import EXCEPTION_HANDLERS
-from serving.http.route_docs import TAGS, operation_id
+from serving.http.route_docs import SECURITY, TAGS, operation_id
 from serving.http.score_route import ScoreRoute
 from serving.http.security.json_web_tokens import JsonWebTokens
 from serving.http.security.request_checks import RequestChecks
@@ -67,8 +67,6 @@ from serving.telemetry.observer import RequestObserver
 from serving.telemetry.telemetry import Telemetry
 
 __all__ = ["ServingSettings", "create_app"]
-
-_KEY = "key"
 
 
 def create_app(
@@ -268,7 +266,7 @@ def _openapi() -> OpenAPIConfig:
         tags=[Tag(name, description) for name, description in TAGS.items()],
         render_plugins=[DocsPage(path="/")],
         components=Components(
-            security_schemes={_KEY: SecurityScheme(type="http", scheme="bearer")}
+            security_schemes={SECURITY: SecurityScheme(type="http", scheme="bearer")}
         ),
-        security=[{_KEY: []}],
+        security=[{SECURITY: []}],
     )

@@ -25,6 +25,9 @@ _TEXTS = {
 }
 
 
+SECURITY = "key"
+"""Name of the security scheme."""
+
 TAGS = {
     "Scoring": "Decide on accounts, and look at decisions that were recorded.",
     "Accounts": "The live book: give snapshots and changes, read how accounts stand.",
@@ -99,6 +102,11 @@ _PARAMETERS = {
 }
 
 
+def needs(scope: str) -> list[dict[str, list[str]]]:
+    """The security of a route whose key must have a scope, or the scope `admin`."""
+    return [{SECURITY: [scope]}]
+
+
 def operation_id(handler: HTTPRouteHandler, *_: object) -> str:
     """The operationId of a route: the name of its handler."""
     return handler.handler_name
@@ -112,6 +120,9 @@ class DocumentedOperation(Operation):
         if self.operation_id is not None:
             tag, self.summary = _ROUTES[self.operation_id]
             self.tags = [tag]
+        for need in self.security or ():
+            for scope in need[SECURITY]:
+                self.description = f"{self.description}\n\nNeeds a key with the scope `{scope}`."
         for parameter in self.parameters or ():
             if isinstance(parameter, Parameter):
                 parameter.description = parameter.description or _PARAMETERS[parameter.name]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serving.http.auth import SCOPES
 from serving.http.route_docs import TAGS
 
 
@@ -67,3 +68,27 @@ def test_head_is_answered_as_get(serve: Any, path: str) -> None:
     client = serve().client
     assert client.head(path).status_code == client.get(path).status_code
     assert client.head("/v1/score").status_code == 405
+
+
+def test_the_scope_of_each_route_is_the_one_that_a_key_needs(serve: Any) -> None:
+    endpoint = serve(auth="keys")
+    paths = endpoint.client.get("/docs/openapi.json").json()["paths"]
+    other = {scope: endpoint.key("venue" if scope != "venue" else "read") for scope in SCOPES}
+    for path, item in paths.items():
+        for method, route in item.items():
+            for scope in [name for need in route.get("security", ()) for name in need["key"]]:
+                answer = endpoint.client.request(
+                    method, re.sub(r"\{\w+\}", "none", path), headers=other[scope], json={}
+                )
+                assert answer.status_code == 403, (method, path)
+                assert f"`{scope}`" in route["description"], (method, path)
+                assert scope in answer.json()["detail"], (method, path)
+
+
+def test_the_example_of_a_score_is_answered(serve: Any) -> None:
+    client = serve().client
+    schemas = client.get("/docs/openapi.json").json()["components"]["schemas"]
+    (example,) = schemas["ScoreRequest"]["examples"]
+    answer = client.post("/v1/score", json=example)
+    assert answer.status_code == 200
+    assert len(answer.json()["decisions"]) == 1
