@@ -63,6 +63,7 @@ for verb in (
 
 SAFETY_GATE_FAILED = 3
 ALL_DEGRADED = 5
+ACCOUNTS_REFUSED = 6
 
 
 @app.callback()
@@ -87,8 +88,34 @@ def simulate(
 
 
 @app.command()
-def data(config: ConfigFile = None, json: JsonFile = None) -> None:
-    """Read the data and report what is wrong with them."""
+def data(
+    accounts: Annotated[
+        Path | None,
+        typer.Option("--accounts", help="Check this folder of account files, .parquet or .csv."),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="With --accounts: ISO 8601 in UTC; default newest close."),
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Report what is wrong with the market data, or with account files of your own.
+
+    Exit 6 if an account of --accounts would be refused.
+    """
+    if accounts is not None:
+        from pipelines.data.account_check import account_tables, check_account_folder
+        from pipelines.reports.report import write_json
+
+        report = check_account_folder(load_config(config), accounts, as_of)
+        write_json(report, json)
+        account_tables(report)
+        if report["refused"]:
+            raise typer.Exit(ACCOUNTS_REFUSED)
+        return
+    if as_of is not None:
+        raise ConfigError("--as-of is the time of account files; give it with --accounts")
     from pipelines.data.data_quality import check_data, quality_tables
     from pipelines.reports.report import write_json
 
@@ -161,8 +188,11 @@ def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 @app.command()
 def score(
     accounts: AccountFiles,
-    as_of: Annotated[str, typer.Option("--as-of", help="Decision time, ISO 8601 in UTC.")],
-    out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    out: Annotated[Path, typer.Option("--out", help="A .parquet or .csv file to write.")],
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="Decision time, ISO 8601 in UTC; default newest close."),
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Record the decisions.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Fill the column explain with all parts and reasons.")

@@ -17,7 +17,9 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result 
 BundlePath = Annotated[
     Path, typer.Option("--bundle", help="A bundle folder or the pointer file champion.")
 ]
-AccountFiles = Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")]
+AccountFiles = Annotated[
+    Path, typer.Option("--accounts", help="Folder of account files, .parquet or .csv.")
+]
 Cases = Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")]
 Results = Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")]
 

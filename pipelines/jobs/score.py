@@ -28,7 +28,7 @@ from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account
 from market.bars.recorded_rows import RecordedUse
-from market.core.clock import END_OF_TIME, format_time, parse_time
+from market.core.clock import format_time, parse_time
 from market.core.csv_cells import csv_cell
 from market.core.errors import ConfigError, DataError
 from market.core.files import replace_file
@@ -42,7 +42,7 @@ from monitoring.recovery.recorded_quotes import recorded_quotes
 from monitoring.recovery.recorded_steps import rows_known_at
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.loaders import read_history, read_market, read_rule_history
+from pipelines.data.loaders import newest_close, read_market, read_rule_history
 
 _BATCH = 5_000
 
@@ -151,12 +151,6 @@ def score_book(
         "recorded": record,
         "out": str(out),
     }
-
-
-def newest_close(config: Config, ledger: Ledger) -> int:
-    """The newest close of the configured bars and of the recorded ones, in nanoseconds."""
-    history = read_history(config, rows_known_at(ledger, END_OF_TIME - 1))
-    return int(history.bars.closes[-1])
 
 
 def _recorded_bars(use: RecordedUse | None) -> dict[str, int]:
