@@ -253,12 +253,7 @@ def write_accounts(
     DataError
         The times do not rise, or the content would break the rules of `read_accounts`.
     """
-    positions, collateral = _tables(snapshots)
-    files = (
-        AccountTable(folder / "positions.parquet", positions),
-        AccountTable(folder / "collateral.parquet", collateral),
-        AccountTable(folder / "events.parquet", _event_table(events)),
-    )
+    files = _account_tables(folder, snapshots, events)
     history = _history(folder, files)
     for file in files:
         sink = pa.BufferOutputStream()
@@ -267,11 +262,23 @@ def write_accounts(
     return history
 
 
+def _account_tables(
+    folder: Path, snapshots: Iterable[AccountUpdates], events: Sequence[Event]
+) -> tuple[AccountTable, AccountTable, AccountTable]:
+    positions, collateral = _tables(snapshots)
+    return (
+        AccountTable(folder / "positions.parquet", positions),
+        AccountTable(folder / "collateral.parquet", collateral),
+        AccountTable(folder / "events.parquet", _event_table(events)),
+    )
+
+
 def make_history(
     snapshots: Iterable[AccountUpdates], events: Sequence[Event] = ()
 ) -> AccountHistory:
     """What `write_accounts` would return, without files; parameters and errors are the same."""
-    return _history(Path("in memory"), *_tables(snapshots), _event_table(events))
+    folder = Path("in memory")
+    return _history(folder, _account_tables(folder, snapshots, events))
 
 
 def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:

@@ -1,4 +1,4 @@
-"""``margincast data --accounts`` and ``score`` on a folder that a text editor could have written."""
+"""``margincast data --accounts`` and ``score`` on files that a text editor could have written."""
 
 from __future__ import annotations
 
