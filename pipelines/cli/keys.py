@@ -90,7 +90,7 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
         keys = Keys(ledger).list_keys()
     now = time.time_ns()
-    listed = {
+    listed: dict[str, dict[str, Any]] = {
         key.key_id: {
             "label": key.label,
             "scopes": list(key.scopes),
@@ -107,7 +107,7 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     for key_id, facts in listed.items():
         scopes = ", ".join(facts["scopes"])
         cells = (key_id, facts["label"], scopes, facts["state"], facts["expires_at"] or "never")
-        table.add_row(*map(escape, cells))
+        table.add_row(*(escape(cell) for cell in cells))
     print_table(table)
 
 
