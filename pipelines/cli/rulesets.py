@@ -32,7 +32,7 @@ def rulesets_list(
         rulesets = {name: load_ruleset(name) for name in list_rulesets()}
     else:
         rulesets = {rules.version: rules for rules in load_history(folder).versions}
-    listed = {
+    listed: dict[str, dict[str, Any]] = {
         name: {
             "version": rules.version,
             "engine": rules.engine,
