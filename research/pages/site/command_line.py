@@ -1,0 +1,110 @@
+"""The reference of the command line, from the verbs as typer knows them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import typer.main
+
+from pipelines.cli.main import app
+from research.pages.markdown import table
+
+EXIT_CODES = (
+    ("0", "done"),
+    ("1", "an error, in one line on stderr; `--debug` shows the traceback"),
+    ("2", "the command line is wrong; `margin`: a case failed"),
+    ("3", "`retrain`, `run`: a safety gate failed, the model does not serve"),
+    ("4", "`ledger verify`, `ledger replay`, `lifecycle`: the record is not what it should be"),
+    ("5", "`score`: every decision is degraded; `drift`: the accounts differ from training"),
+)
+
+
+def command_line() -> str:
+    """Markdown: exit codes, then every verb with its arguments and options."""
+    parts = ["## Exit codes", table(("code", "meaning"), EXIT_CODES), "## Verbs"]
+    for name, command in verbs():
+        parts += [
+            f"### {name}",
+            _paragraphs(command.help or ""),
+            f"```text\n{_usage(name, command)}\n```",
+        ]
+        rows = [_row(parameter) for parameter in command.params if not parameter_hidden(parameter)]
+        if rows:
+            parts.append(table(("argument or option", "value", "default", "meaning"), rows))
+    return "\n\n".join(parts)
+
+
+def verbs() -> Iterator[tuple[str, Any]]:
+    """Every verb that can be called, with the words before it; groups are walked."""
+    yield from _walk((), typer.main.get_command(app))
+
+
+def parameter_hidden(parameter: Any) -> bool:
+    """Whether help leaves a parameter out."""
+    return bool(getattr(parameter, "hidden", False)) or parameter.name == "help"
+
+
+def _walk(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield " ".join(words), command
+        return
+    for name in sorted(children):
+        yield from _walk((*words, name), children[name])
+
+
+def _usage(name: str, command: Any) -> str:
+    words = ["margincast", name, "[OPTIONS]"]
+    words += [_argument(each) for each in command.params if each.param_type_name == "argument"]
+    return " ".join(words)
+
+
+def _argument(parameter: Any) -> str:
+    name = str(parameter.metavar or parameter.name.upper())
+    return name if parameter.required else f"[{name}]"
+
+
+def _row(parameter: Any) -> tuple[str, str, str, str]:
+    is_argument = parameter.param_type_name == "argument"
+    names = [parameter.metavar or parameter.name.upper()] if is_argument else parameter.opts
+    is_flag = getattr(parameter, "is_flag", False)
+    value = "" if is_flag else str(parameter.metavar or _kind(parameter.type_descriptor.annotation))
+    repeatable = parameter.multiple or parameter.nargs == -1
+    if parameter.required:
+        default = "required"
+    elif is_flag or parameter.default is None or callable(parameter.default):
+        default = ""
+    else:
+        default = f"`{parameter.default}`"
+    return (
+        ", ".join(f"`{each}`" for each in names),
+        value + (", repeatable" if repeatable and value else ""),
+        default,
+        _line(parameter.help or ""),
+    )
+
+
+def _kind(annotation: Any) -> str:
+    """What a value is, in a word."""
+    return {"Path": "path", "str": "text", "int": "whole number", "float": "number"}.get(
+        getattr(annotation, "__name__", ""), "text"
+    )
+
+
+def _line(text: str) -> str:
+    return " ".join(text.replace("\\[", "[").split())
+
+
+def _paragraphs(text: str) -> str:
+    blocks = inspect.cleandoc(text).replace("\b", "").split("\n\n")
+    return "\n\n".join(_block(block) for block in blocks if block.strip())
+
+
+def _block(block: str) -> str:
+    """A paragraph; what is set as commands stays as it is."""
+    lines = block.strip("\n").splitlines()
+    if any(line.strip().startswith(("$", "margincast ")) for line in lines):
+        return "```text\n" + "\n".join(lines) + "\n```"
+    return _line(block)
