@@ -62,10 +62,11 @@ results: setup
 # Generated pages and pictures that are committed.
 docs: setup
 	$(BIN)/python -m research.pages.features
+	$(BIN)/python -m research.pages.pictures
 
 # The documentation site in var/site; a broken link or a page outside the navigation fails the build.
 site: setup
-	$(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 	@echo "var/site/index.html; with search: $(BIN)/python -m mkdocs serve"
 
 # Pictures of the console's pages; ARGS="--url http://127.0.0.1:8000" takes them of a running endpoint.

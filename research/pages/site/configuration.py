@@ -96,9 +96,9 @@ def _docstrings(kind: type[BaseModel]) -> Mapping[str, str]:
 
 
 def _summary(kind: type[BaseModel]) -> str:
-    """The docstring of a section, its double backticks as Markdown's."""
-    blocks = inspect.cleandoc(kind.__doc__ or "").replace("``", "`").split("\n\n")
-    return "\n\n".join(" ".join(block.split()) for block in blocks)
+    """First sentence of a section's docstring, its double backticks as Markdown's."""
+    first = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0]
+    return " ".join(first.replace("``", "`").split())
 
 
 def _type(kind: type[BaseModel], key: str) -> str:

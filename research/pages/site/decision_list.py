@@ -11,6 +11,7 @@ def decision_list() -> str:
     """Markdown: one line a record, the newest first."""
     lines = []
     for path in sorted(_RECORDS.glob("*.md"), reverse=True):
-        number, _, title = path.open(encoding="utf-8").readline().removeprefix("# ").partition(" ")
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        number, _, title = first.removeprefix("# ").partition(" ")
         lines.append(f"* {number} [{title.strip()}](adr/{path.name})")
     return "\n".join(lines)

@@ -43,6 +43,8 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
 _MARK = re.compile(r"^<!-- generated: ([a-z ]+) -->$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
 _CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.MULTILINE | re.DOTALL)
+_ROW = re.compile(r"^\|.*$", re.MULTILINE)
+_SPAN = re.compile(r"`[^`\n]*`")
 _LANGUAGES = {".toml": "toml", ".json": "json", ".py": "python", ".js": "javascript"}
 
 
@@ -83,7 +85,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         _LINK.sub(lambda link: _turned(link, source, page.file.src_uri), part)
         for part in parts[::2]
     ]
-    return _MARK.sub(generated, "".join(parts))
+    return _ROW.sub(_unescaped, _MARK.sub(generated, "".join(parts)))
+
+
+def _unescaped(row: re.Match[str]) -> str:
+    """A row of a table with bare bars in code, where Python-Markdown ends no cell."""
+    return _SPAN.sub(lambda code: code[0].replace("\\|", "|"), row[0])
 
 
 def _expanded(item: Any) -> Any:
