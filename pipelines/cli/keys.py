@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import ConfigFile, JsonFile
-from pipelines.cli.settings import load_config
+from pipelines.cli.settings import load_config, say
 
 keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
 
@@ -108,11 +108,11 @@ def keys_revoke(key_id: KeyId, config: ConfigFile = None, json: JsonFile = None)
     """Revoke a key."""
     from ledger.keys import Keys
     from ledger.store import Ledger
-    from pipelines.reports.report import write_json
+    from pipelines.reports.report import show
 
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
         Keys(ledger).revoke(key_id)
-    write_json({"key_id": key_id, "revoked": True}, json)
+    show("key", {"key_id": key_id, "revoked": True}, json)
 
 
 def _duration(text: str) -> int | None:
@@ -126,4 +126,4 @@ def _show_once(key_id: str, secret: str, facts: dict[str, Any], json: JsonFile) 
     from pipelines.reports.report import write_json
 
     write_json({"key_id": key_id, **facts}, json)
-    typer.echo(secret)
+    say(secret)

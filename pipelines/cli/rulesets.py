@@ -9,6 +9,7 @@ import typer
 
 from pipelines.cli.options import ConfigFile, JsonFile
 from pipelines.cli.settings import load_config
+from pipelines.cli.usage.shell import complete_ruleset
 
 rulesets_app = typer.Typer(help="Rule sets: presets and dated versions.", no_args_is_help=True)
 
@@ -72,7 +73,12 @@ def rulesets_import(
     source: Annotated[Path, typer.Argument(help="Parquet file: a record of brackets.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the versions to write.")],
     base: Annotated[
-        str, typer.Option("--base", help="Rule set that gives all that the record does not list.")
+        str,
+        typer.Option(
+            "--base",
+            help="Rule set that gives all that the record does not list.",
+            autocompletion=complete_ruleset,
+        ),
     ] = "binance-usdm",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the rule set; default the base's.")

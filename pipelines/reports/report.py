@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from market.core.redaction import redact, redact_all
 
 console = Console()
 
+STDOUT = Path("-")
+"""Stands for stdout where the file of ``--json`` is given."""
+
 _METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
 _UNCOVERED_FIGURES = ("uncovered", "breach_rate", "ratio_to_flat", "ratio_to_best_simple")
 _CALL_FIGURES = (
@@ -26,9 +30,13 @@ _CALL_FIGURES = (
 
 
 def write_json(report: Mapping[str, Any], path: Path | None) -> None:
-    """Write a report as JSON, free of credentials; a path of None writes nothing."""
-    if path is not None:
-        text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
+    """Write a report as JSON, free of credentials, to a file or `STDOUT`; None writes nothing."""
+    if path is None:
+        return
+    text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
+    if path == STDOUT:
+        sys.stdout.write(f"{text}\n")
+    else:
         replace_file(path, text.encode() + b"\n")
 
 
