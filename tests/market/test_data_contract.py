@@ -25,23 +25,26 @@ QUICK_START = (DOCS / "quick-start.md").read_text(encoding="utf-8")
 SAMPLES = dict(re.findall(r'```csv title="([^"]+)"\n(.*?)```', CONTRACT, re.DOTALL))
 
 
-def write(text: str, path: Path) -> Path:
+def write(text: str, path: Path) -> None:
     """A sample as the Parquet file that it shows."""
     table = pyarrow.csv.read_csv(
         io.BytesIO(text.encode()),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types={"ts": pa.timestamp("ns", tz="UTC"), "entry_price": pa.float64()}
+            column_types={"ts": pa.timestamp("ns", tz="UTC")}
         ),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
-    return path
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, text in SAMPLES.items():
-        write(text, (tmp_path / name).with_suffix(".parquet"))
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            path.write_text(text, encoding="utf-8")
+        else:
+            write(text, path)
     return tmp_path
 
 
@@ -81,7 +84,7 @@ def test_account_samples_are_a_book(folder: Path) -> None:
 def test_positions_of_the_quick_start_are_a_book(tmp_path: Path) -> None:
     blocks = re.findall(r"```csv\n(.*?)```", QUICK_START, re.DOTALL)
     for name, text in zip(("positions", "collateral"), blocks, strict=True):
-        write(text, tmp_path / f"{name}.parquet")
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
     book = read_accounts(tmp_path).book_at(parse_time("2026-02-16T00:00:00Z"))
     assert book.account_ids == ("desk-1", "desk-2", "desk-3")
     assert list(book.cash) == [9000.0, 6500.0, 90000.0]

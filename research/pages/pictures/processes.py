@@ -5,23 +5,23 @@ from __future__ import annotations
 from research.pages.pictures.svg import Canvas
 
 _ACTORS = ("Venue", "Endpoint", "Leader", "Delivery")
-_MESSAGES = (
-    ("", "the market or an account moves"),
+_MESSAGES: tuple[str | tuple[int, int, str], ...] = (
+    "the market or an account moves",
     (0, 1, "POST /v1/market/bars, /v1/accounts/updates"),
     (1, 2, "ledger: market, accounts"),
     (2, 2, "requirement, state, deadlines"),
     (2, 2, "one transaction: event, call, outbox"),
     (3, 0, "webhook: call opened, with its deadline"),
     (0, 1, "POST /v1/calls/{id}/ack"),
-    ("", "either the client pays"),
+    "either the client pays",
     (0, 1, "POST /v1/accounts/updates: deposit"),
     (3, 0, "webhook: call partly_met, met"),
-    ("", "or the client disputes"),
+    "or the client disputes",
     (0, 1, "POST /v1/calls/{id}/dispute"),
     (1, 2, "command"),
     (2, 1, "control record"),
     (3, 0, "webhook: call disputed"),
-    ("", "or the deadline passes"),
+    "or the deadline passes",
     (3, 0, "webhook: call deadline_missed"),
     (3, 0, "webhook: instructions cancel_orders, reduce_only"),
     (3, 0, "webhook: call grace_ended, instruction close"),
@@ -42,8 +42,8 @@ def enforcement_sequence() -> str:
         canvas.box((x - 60, 20), (120, 38), [name])
     for i, message in enumerate(_MESSAGES):
         y = top + step * i
-        if len(message) == 2:
-            canvas.box((20, y - 12), (860, 22), [message[1]], "rule", heading=False)
+        if isinstance(message, str):
+            canvas.box((20, y - 12), (860, 22), [message], "rule", heading=False)
             continue
         start, end, text = message
         a, b = columns[start], columns[end]

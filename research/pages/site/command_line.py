@@ -9,27 +9,27 @@ from typing import Any
 import typer.main
 
 from pipelines.cli.main import app
+from pipelines.cli.usage.examples import EXIT_CODES
 from research.pages.markdown import table
 
-EXIT_CODES = (
-    ("0", "done"),
-    ("1", "an error, in one line on stderr; `--debug` shows the traceback"),
-    ("2", "the command line is wrong; `margin`: a case failed"),
-    ("3", "`retrain`, `run`: a safety gate failed, the model does not serve"),
-    ("4", "`ledger verify`, `ledger replay`, `lifecycle`: the record is not what it should be"),
-    ("5", "`score`: every decision is degraded; `drift`: the accounts differ from training"),
+COMMON_CODES = (
+    ("0", "every verb", "done"),
+    ("1", "every verb", "an error, in one line on stderr; `--debug` shows the traceback"),
+    ("2", "every verb", "the command line is wrong"),
 )
 
 
 def command_line() -> str:
     """Markdown: exit codes, then every verb with its arguments and options."""
-    parts = ["## Exit codes", table(("code", "meaning"), EXIT_CODES), "## Verbs"]
+    parts = ["## Exit codes", table(("code", "verb", "meaning"), _exit_codes()), "## Verbs"]
     for name, command in verbs():
         parts += [
             f"### {name}",
             _paragraphs(command.help or ""),
             f"```text\n{_usage(name, command)}\n```",
         ]
+        if command.epilog:
+            parts.append(_paragraphs(command.epilog))
         rows = [_row(parameter) for parameter in command.params if not parameter_hidden(parameter)]
         if rows:
             parts.append(table(("argument or option", "value", "default", "meaning"), rows))
@@ -44,6 +44,11 @@ def verbs() -> Iterator[tuple[str, Any]]:
 def parameter_hidden(parameter: Any) -> bool:
     """Whether help leaves a parameter out."""
     return bool(getattr(parameter, "hidden", False)) or parameter.name == "help"
+
+
+def _exit_codes() -> list[tuple[str, str, str]]:
+    own = ((name, *text.split(": ", 1)) for name, text in EXIT_CODES.items())
+    return [*COMMON_CODES, *sorted((code, f"`{name}`", text) for name, code, text in own)]
 
 
 def _walk(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
