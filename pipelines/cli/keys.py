@@ -77,10 +77,12 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     """List the keys, never their secrets."""
     import time
 
+    from rich.markup import escape
+
     from ledger.keys import Keys
     from ledger.store import Ledger
     from market.core.clock import format_time
-    from pipelines.reports.report import show
+    from pipelines.reports.report import new_table, print_table, write_json
 
     def shown(moment: int | None) -> str | None:
         return None if moment is None else format_time(moment)
@@ -100,7 +102,13 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
         }
         for key in keys
     }
-    show("keys", listed, json)
+    write_json(listed, json)
+    table = new_table("keys; --json has all", ("id", "label", "scopes", "state", "expires"), ())
+    for key_id, facts in listed.items():
+        scopes = ", ".join(facts["scopes"])
+        cells = (key_id, facts["label"], scopes, facts["state"], facts["expires_at"] or "never")
+        table.add_row(*map(escape, cells))
+    print_table(table)
 
 
 @keys_app.command("revoke")

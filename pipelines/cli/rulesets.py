@@ -25,7 +25,7 @@ def rulesets_list(
     """List the presets, or the versions in a folder."""
     from margin.rules.history import load_history
     from margin.rules.ruleset import list_rulesets, load_ruleset
-    from pipelines.reports.report import show
+    from pipelines.reports.report import new_table, print_table, write_json
 
     load_config(config)
     if folder is None:
@@ -43,7 +43,14 @@ def rulesets_list(
         }
         for name, rules in rulesets.items()
     }
-    show("rule sets" if folder is None else f"versions in {folder}", listed, json)
+    write_json(listed, json)
+    title = "rule sets" if folder is None else f"versions in {folder}"
+    table = new_table(
+        f"{title}; --json has all", ("name", "version", "engine", "in force from"), ()
+    )
+    for name, facts in listed.items():
+        table.add_row(name, facts["version"], facts["engine"], facts["effective_from"] or "always")
+    print_table(table)
 
 
 @rulesets_app.command("depth")

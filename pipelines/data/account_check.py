@@ -24,7 +24,7 @@ from monitoring.recovery.recorded_quotes import recorded_quotes
 from monitoring.recovery.recorded_steps import rows_known_at
 from pipelines.config.config import Config
 from pipelines.data.loaders import describe_rules, newest_close, read_market, read_rule_history
-from pipelines.reports.report import console, facts, new_table
+from pipelines.reports.report import console, facts, new_table, print_table
 
 SAMPLE = 5
 """Accounts that are shown with their figures."""
@@ -133,7 +133,7 @@ def account_tables(report: Mapping[str, Any]) -> None:
     for row in report["sample"]:
         table.add_row(escape(row["account_id"]), *(f"{row[name]:,.2f}" for name in _FIGURES))
     if report["sample"]:
-        console.print(table)
+        print_table(table)
     for problem in report["errors"][:_PROBLEMS_SHOWN]:
         line = f"refused: {problem['account_id']}: {problem['type']}: {problem['detail']}"
         console.print(line, markup=False, highlight=False)

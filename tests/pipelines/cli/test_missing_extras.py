@@ -84,7 +84,7 @@ def test_verbs_of_the_training_extra_name_in_one_line_what_to_install(tmp_path: 
         (line,) = output.splitlines()
         assert code == 1, verb
         assert line.startswith(f"margincast: {verb} needs the training extra"), verb
-        assert line.endswith("install margincast[training]"), verb
+        assert line.endswith("-m pip install 'margincast[training]'"), verb
     report = json.loads((tmp_path / "retrain.json").read_text())
     assert report["verdict"] == "failed"
     assert "margincast[training]" in report["reasons"][0]
