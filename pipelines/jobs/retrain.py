@@ -7,6 +7,7 @@ bundle folder, which the next run reuses.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -150,6 +151,7 @@ def retrain(config: Config, accepted: Mapping[str, str] | None = None) -> dict[s
 def _retrain(
     config: Config, acceptances: Mapping[str, Acceptance], stages: Stages
 ) -> dict[str, Any]:
+    started = time.time_ns()
     inputs = inputs_sha256(config)  # before anything is read: what changes meanwhile is not in it
     with stages.stage("features"):
         market = read_market(config)
@@ -244,7 +246,7 @@ def _retrain(
             "champion_before": champion,
             **comparison,
         }
-        report["mlflow_run"] = log_run(config, bundle, report, review, onnx)
+        report["mlflow_run"] = log_run(config, bundle, report, review, test, started)
         reviewed = model_review(sha, evaluation, review).payload()
         report["champion"] = _settle(config, market, bundle, decision, report, reviewed)
         report["reasons"] += align_aliases(config, decision.verdict, sha, champion)
