@@ -35,6 +35,7 @@ from pipelines.config.fields import (
     is_loopback,
     readable_address,
 )
+from pipelines.config.lightgbm_section import LightGBMConfig
 from pipelines.config.serving_limits import ServingLimits
 
 HORIZONS = (1, 8, 24)
@@ -219,6 +220,7 @@ class TrainingConfig(Section):
     funding: Annotated[bool, Field(strict=True)] = False
     max_rows: Count = 4_000_000
     ruleset: str = ""
+    lightgbm: LightGBMConfig = LightGBMConfig()
 
     @property
     def path(self) -> Path | None:

@@ -125,6 +125,10 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
     return {
         **{f"rows_{name}": count for name, count in manifest["rows"].items()},
         **{f"rounds_{hours}h": trees["rounds"] for hours, trees in manifest["trees"].items()},
+        **{
+            f"lightgbm/{name}": json.dumps(value)
+            for name, value in training.lightgbm.model_dump(mode="json").items()
+        },
         "features": len(bundle.schema.features),
         "horizons": ", ".join(str(hours) for hours in bundle.schema.horizons),
         "max_rows": training.max_rows,

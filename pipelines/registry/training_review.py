@@ -122,6 +122,7 @@ class _SideBySide:
                 describe(trained.config, trained.market),
                 trained.market.history.bars.symbols,
                 self.threads,
+                trained.candidate.settings,
             )
             result.report["computed_ns"] = [started, time.time_ns()]
             return result
