@@ -35,6 +35,7 @@ from pipelines.config.fields import (
     is_loopback,
     readable_address,
 )
+from pipelines.config.lightgbm_section import LightGBMConfig
 from pipelines.config.serving_limits import ServingLimits
 
 HORIZONS = (1, 8, 24)
@@ -254,6 +255,8 @@ class TrainingConfig(Section):
     """Most rows, chosen by a seeded hash of account and time."""
     ruleset: str = ""
     """Rule set whose levels make the labels; empty: that of `[rules]`."""
+    lightgbm: LightGBMConfig = LightGBMConfig()
+    """Hyperparameters of the model."""
 
     @property
     def path(self) -> Path | None:
