@@ -42,7 +42,8 @@ from pipelines.cli.policy import policy
 from pipelines.cli.report import report_app
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.cli.settings import load_config, log_as_json, warn
-from pipelines.config.config import Config
+from pipelines.config.config import DEFAULT_FILE, Config
+from pipelines.config.starting_file import write_starting_file
 
 app = typer.Typer(
     name="margincast",
@@ -71,6 +72,13 @@ def _options(
 ) -> None:
     if debug:
         os.environ["MARGINCAST_DEBUG"] = "1"
+
+
+@app.command()
+def init() -> None:
+    """Write margincast.toml, with every key explained, in the current folder."""
+    write_starting_file(DEFAULT_FILE)
+    typer.echo(f"{DEFAULT_FILE} written: the configuration of the demonstration; edit it there")
 
 
 @app.command()
@@ -216,9 +224,13 @@ def run(
 ) -> None:
     """Simulate, retrain, gate, register, score the book, then serve while the market moves on.
 
-    An identical training is left out: what is there serves.
+    An identical training is left out: what is there serves. Where the folder has no margincast.toml
+    and none is given, that of the demonstration is written first.
     """
     require("training", "run")
+    if config is None and not DEFAULT_FILE.exists():
+        write_starting_file(DEFAULT_FILE)
+        typer.echo(f"{DEFAULT_FILE} written, as there was none: the demonstration's configuration")
     from pipelines.jobs.run import check_run, print_addresses, run as job
     from pipelines.reports.report import write_json
 

@@ -1,0 +1,1 @@
+"""Forecast margin calls in crypto derivatives and propose add-ons bounded by rules."""
