@@ -92,6 +92,16 @@ def _options(
 
 
 @app.command()
+def init() -> None:
+    """Write margincast.toml, with every key explained, in the current folder."""
+    from pipelines.config.config import DEFAULT_FILE
+    from pipelines.config.starting_file import write_starting_file
+
+    write_starting_file(DEFAULT_FILE)
+    typer.echo(f"{DEFAULT_FILE} written: the configuration of the demonstration; edit it there")
+
+
+@app.command()
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
     config: ConfigFile = None,
@@ -263,9 +273,16 @@ def run(
 ) -> None:
     """Simulate, retrain, gate, register, score the book, then serve while the market moves on.
 
-    An identical training is left out: what is there serves.
+    An identical training is left out: what is there serves. Where the folder has no margincast.toml
+    and none is given, that of the demonstration is written first.
     """
     require("training", "run")
+    from pipelines.config.config import DEFAULT_FILE
+    from pipelines.config.starting_file import write_starting_file
+
+    if config is None and not DEFAULT_FILE.exists():
+        write_starting_file(DEFAULT_FILE)
+        typer.echo(f"{DEFAULT_FILE} written, as there was none: the demonstration's configuration")
     from pipelines.jobs.run import check_run, print_addresses, run as job
     from pipelines.reports.report import write_json
 
