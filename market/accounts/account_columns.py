@@ -14,20 +14,20 @@ from market.core.errors import DataError
 from market.core.parquet_columns import timestamps
 
 
-def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
+def _column(table: pa.Table, name: str, path: Path | str) -> pa.ChunkedArray:
     if name not in table.column_names:
         present = ", ".join(table.column_names)
         raise DataError(f"{path} lacks the column {name!r}; it has {present}")
     return table[name]
 
 
-def times(table: pa.Table, path: Path) -> Ints:
+def times(table: pa.Table, path: Path | str) -> Ints:
     """The column ts in nanoseconds, shape (n,); raises `DataError` where one is missing."""
     _column(table, "ts", path)
     return timestamps(table, "ts", path)
 
 
-def strings(table: pa.Table, name: str, path: Path) -> tuple[pa.Array, Ints]:
+def strings(table: pa.Table, name: str, path: Path | str) -> tuple[pa.Array, Ints]:
     """Distinct values of a text column, and the index of each row's value, int64, shape (n,).
 
     Raises
@@ -66,7 +66,7 @@ def recode(names: pa.Array, codes: Ints, target: pa.Array) -> Ints:
     return np.asarray(place, dtype=np.int64)[codes]
 
 
-def _floats(table: pa.Table, name: str, path: Path) -> Floats:
+def _floats(table: pa.Table, name: str, path: Path | str) -> Floats:
     column = _column(table, name, path)
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
@@ -75,7 +75,7 @@ def _floats(table: pa.Table, name: str, path: Path) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def numbers(table: pa.Table, name: str, path: Path) -> Floats:
+def numbers(table: pa.Table, name: str, path: Path | str) -> Floats:
     """A column of finite numbers, shape (n,); raises `DataError` at the first that is not."""
     values = _floats(table, name, path)
     faulty = ~np.isfinite(values)
@@ -87,7 +87,7 @@ def numbers(table: pa.Table, name: str, path: Path) -> Floats:
     return values
 
 
-def prices(table: pa.Table, path: Path) -> Floats:
+def prices(table: pa.Table, path: Path | str) -> Floats:
     """The column entry_price, shape (n,), NaN where there is none; refuses 0, less and infinity."""
     values = _floats(table, "entry_price", path)
     faulty = ~np.isnan(values) & ~(np.isfinite(values) & (values > 0.0))

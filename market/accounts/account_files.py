@@ -219,11 +219,25 @@ def read_accounts(folder: Path) -> AccountHistory:
         )
     events = folder / _EVENTS
     return _history(
-        folder,
+        _files(folder),
         _load(folder / _POSITIONS),
         _load(folder / _COLLATERAL),
-        _load(events) if events.exists() else _event_table(()),
+        _load(events) if events.exists() else event_table(()),
     )
+
+
+def read_account_tables(
+    positions: pa.Table, collateral: pa.Table, events: pa.Table | None = None
+) -> AccountHistory:
+    """Read tables with the columns of the account files.
+
+    Raises
+    ------
+    DataError
+        As `read_accounts`; messages call the tables ``positions``, ``collateral`` and ``events``.
+    """
+    names = ("positions", "collateral", "events")
+    return _history(names, positions, collateral, event_table(()) if events is None else events)
 
 
 def write_accounts(
@@ -249,9 +263,9 @@ def write_accounts(
     DataError
         The times do not rise, or the content would break the rules of `read_accounts`.
     """
-    positions, collateral = _tables(snapshots)
-    tables = (positions, collateral, _event_table(events))
-    history = _history(folder, *tables)
+    positions, collateral = account_tables(snapshots)
+    tables = (positions, collateral, event_table(events))
+    history = _history(_files(folder), *tables)
     for name, table in zip((_POSITIONS, _COLLATERAL, _EVENTS), tables, strict=True):
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
@@ -263,10 +277,11 @@ def make_history(
     snapshots: Iterable[AccountUpdates], events: Sequence[Event] = ()
 ) -> AccountHistory:
     """What `write_accounts` would return, without files; parameters and errors are the same."""
-    return _history(Path("in memory"), *_tables(snapshots), _event_table(events))
+    return _history(_files(Path("in memory")), *account_tables(snapshots), event_table(events))
 
 
-def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
+def account_tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
+    """Positions and collateral as `write_accounts` writes them; raises as it does for the times."""
     legs: list[tuple[int, str, str, float, float]] = []
     balances: list[tuple[int, str, str, float]] = []
     last_held: dict[str, str] = {}
@@ -306,7 +321,8 @@ def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
     )
 
 
-def _event_table(events: Sequence[Event]) -> pa.Table:
+def event_table(events: Sequence[Event]) -> pa.Table:
+    """Events as `write_accounts` writes them."""
     return _table(events, kind=pa.string(), amount=pa.float64())
 
 
@@ -334,10 +350,17 @@ def _load(path: Path) -> pa.Table:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
 
 
+_Names = tuple[Path | str, Path | str, Path | str]
+"""What messages call positions, collateral and events."""
+
+
+def _files(folder: Path) -> _Names:
+    return folder / _POSITIONS, folder / _COLLATERAL, folder / _EVENTS
+
+
 def _history(
-    folder: Path, positions: pa.Table, collateral: pa.Table, events: pa.Table
+    files: _Names, positions: pa.Table, collateral: pa.Table, events: pa.Table
 ) -> AccountHistory:
-    files = (folder / _POSITIONS, folder / _COLLATERAL, folder / _EVENTS)
     owners = [
         strings(table, "account_id", path)
         for table, path in zip((positions, collateral, events), files, strict=True)
@@ -347,14 +370,14 @@ def _history(
     held = _holdings(positions, files[0], accounts[0], "instrument", "quantity")
     kept = _holdings(collateral, files[1], accounts[1], "asset", "amount")
     if not len(held.time) + len(kept.time):
-        raise DataError(f"account files in {folder} hold no rows; nothing can be scored")
+        raise DataError(f"{files[0]} and {files[1]} hold no rows; nothing can be scored")
     happened = _events(events, files[2], accounts[2])
     return AccountHistory(
         tuple(everyone.to_pylist()), held, kept, happened, _segments(held, kept, happened)
     )
 
 
-def _events(table: pa.Table, path: Path, account: Ints) -> Events:
+def _events(table: pa.Table, path: Path | str, account: Ints) -> Events:
     time = times(table, path)
     found, codes = strings(table, "kind", path)
     kinds = sorted_union([found])
@@ -364,7 +387,7 @@ def _events(table: pa.Table, path: Path, account: Ints) -> Events:
 
 
 def _holdings(
-    table: pa.Table, path: Path, account: Ints, name_column: str, amount_column: str
+    table: pa.Table, path: Path | str, account: Ints, name_column: str, amount_column: str
 ) -> Holdings:
     time = times(table, path)
     found, codes = strings(table, name_column, path)
