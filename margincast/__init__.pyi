@@ -10,7 +10,6 @@ from .explanation import explain as explain
 from .feature_table import features as features
 from .learning.classifier import MarginCallClassifier as MarginCallClassifier
 from .learning.splitter import PurgedTimeSeriesSplit as PurgedTimeSeriesSplit
-from .learning.training_table import training_rows as training_rows
 from .market_data import Market as Market
 from .model import (
     Model as Model,
@@ -47,6 +46,5 @@ __all__ = [
     "requirement",
     "score",
     "simulate",
-    "training_rows",
     "what_if",
 ]

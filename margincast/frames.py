@@ -54,6 +54,7 @@ def table_of(
 
 
 def _native(frame: Frame, name: str) -> nw.DataFrame[Any]:
+    native: nw.DataFrame[Any] | None
     try:
         native = nw.from_native(frame, eager_only=True)
     except (TypeError, ValueError) as error:
@@ -73,6 +74,11 @@ def _native(frame: Frame, name: str) -> nw.DataFrame[Any]:
 
 def _array(native: nw.DataFrame[Any], column: str, name: str) -> pa.ChunkedArray:
     try:
+        if isinstance(series := native.to_native()[column], pd.Series) and isinstance(
+            series.dtype, pd.DatetimeTZDtype
+        ):  # pyarrow asks pandas for it in a way that pandas is about to change
+            array = pa.array(series.dt.tz_convert(None))
+            return pa.chunked_array([array.cast(pa.timestamp(array.type.unit, tz="UTC"))])
         array = native.select(column).to_arrow()[column]
     except (pa.ArrowException, TypeError) as error:
         raise DataError(

@@ -14,6 +14,7 @@ from margin.rules.ruleset import RuleSet
 from margincast.frames import Frame, Time, time_stamp
 from margincast.inputs import Inputs, read_inputs
 from market.accounts.book import Book
+from market.core.arrays import Floats
 from market.core.errors import DataError, InstrumentError
 
 Detail = Literal["account", "component", "position"]
@@ -127,11 +128,12 @@ def _by_component(inputs: Inputs, valuations: BookValuations) -> pd.DataFrame:
 def _by_position(inputs: Inputs, book: Book, valuations: BookValuations) -> pd.DataFrame:
     owner = np.repeat(np.arange(len(book)), np.diff(book.leg_start))
 
-    def column(name: str) -> np.ndarray:
-        good = getattr(valuations.last_good, name)
+    def column(name: str) -> Floats:
+        good: Floats = getattr(valuations.last_good, name)
         if valuations.suspect is None:
-            return np.asarray(good)
-        return np.where(valuations.suspect_drives[owner], getattr(valuations.suspect, name), good)
+            return good
+        suspect: Floats = getattr(valuations.suspect, name)
+        return np.where(valuations.suspect_drives[owner], suspect, good)
 
     return pd.DataFrame(
         {

@@ -181,7 +181,8 @@ def _table(remedies: list[RemediesOut]) -> pd.DataFrame:
             rest = {"remedy": "deposit_after_plan", "amount": one.deposit_after_plan}
             rows.append({**common, **rest, "headroom": one.target})
     columns = ["account_id", "remedy", "instrument", "quantity", "share", "amount", "cost"]
-    return pa.Table.from_pylist(rows, _REMEDIES).to_pandas()[[*columns, "headroom"]]
+    table: pd.DataFrame = pa.Table.from_pylist(rows, _REMEDIES).to_pandas()
+    return table[[*columns, "headroom"]]
 
 
 _REMEDIES = pa.schema(

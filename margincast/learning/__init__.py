@@ -1,4 +1,4 @@
-"""The model in scikit-learn's conventions: classifier, purged splits, rows to learn from."""
+"""The model in scikit-learn's conventions: classifier and purged splits."""
 
 import lazy_loader
 
