@@ -102,8 +102,13 @@ def _route(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str
 
 
 def _examples(title: str, body: Mapping[str, Any]) -> Iterator[str]:
+    """The first example of a body, a named one or a bare one, or of a schema."""
+    found = body.get("examples") or []
     values = [body["example"]] if "example" in body else []
-    values += [each["value"] for each in (body.get("examples") or {}).values() if "value" in each]
+    if isinstance(found, Mapping):
+        values += [each["value"] for each in found.values() if "value" in each]
+    else:
+        values += found
     for value in values[:1]:
         text = value if isinstance(value, str) else json.dumps(value, indent=2, default=str)
         yield f"{title}:\n\n```json\n{text}\n```"
@@ -121,6 +126,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
     properties = schema.get("properties")
     if not properties:
         yield _shape(schema)
+        yield from _examples("Example", schema)
         return
     required = set(schema.get("required", ()))
     yield table(
@@ -135,6 +141,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
             for key, field in properties.items()
         ],
     )
+    yield from _examples("Example", schema)
 
 
 def _title(name: str, schema: Mapping[str, Any]) -> str:
