@@ -20,6 +20,7 @@ from research.pages.site.configuration import configuration, description, sectio
 from research.pages.site.decision_list import decision_list
 from research.pages.site.hooks import GENERATORS, on_config
 from research.pages.site.http_api import http_api, openapi_document, routes
+from research.pages.site.python_api import exported
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -176,3 +177,11 @@ def test_every_generator_has_a_page() -> None:
 def test_drawn_pictures_are_not_out_of_date(name: str) -> None:
     committed = (FOLDER / name).read_text(encoding="utf-8")
     assert committed == PICTURES[name](), "draw them again: make docs"
+
+
+@pytest.mark.slow
+def test_every_public_name_of_the_package_is_on_its_page(site: Path) -> None:
+    page = Document(site / "reference" / "python.html")
+    names = list(exported())
+    assert len(names) > 10
+    assert not [name for name in names if name not in page.anchors]

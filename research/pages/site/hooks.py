@@ -27,6 +27,7 @@ from research.pages.site.command_line import command_line
 from research.pages.site.configuration import configuration
 from research.pages.site.decision_list import decision_list
 from research.pages.site.http_api import http_api
+from research.pages.site.python_api import python_api
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = "docs"
@@ -37,6 +38,7 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
     "command line": command_line,
     "http": http_api,
+    "python": python_api,
     "decisions": decision_list,
 }
 
