@@ -23,14 +23,14 @@ class TrainingRows(NamedTuple):
 
     Attributes
     ----------
-    X : pandas.DataFrame
+    X:
         One column for each account feature of `docs/features.md`, float64; NaN where a feature is
         missing.
-    y : pandas.Series
+    y:
         1 where the account is called within the horizon, else 0; int8.
-    times : pandas.Series
+    times:
         Decision times, UTC: the ``groups`` of `PurgedTimeSeriesSplit`.
-    accounts : pandas.Series
+    accounts:
         The account_id of each row.
     """
 
@@ -60,29 +60,28 @@ def training_rows(
 
     Parameters
     ----------
-    positions : DataFrame
+    positions:
         ts, account_id, instrument, quantity[, entry_price]: all rows of one account and ts are its
         full snapshot, which holds until the next one.
-    collateral : DataFrame
+    collateral:
         ts, account_id, asset, amount; cash is asset USD.
-    market : Market or DataFrame
+    market:
         A `Market`, or bars as it takes them, over the same time.
-    horizon_hours : int
+    horizon_hours:
         Horizon of the labels, at least 1.
-    ruleset : str, optional
+    ruleset:
         The rules that define the call: name of a preset, a file, or a folder of dated versions
         (that in force at the newest close); None: ``linear-tiers``.
-    events : DataFrame, optional
+    events:
         ts, account_id, kind, amount: an account with kind ``closed`` is over; None: there are none.
-    max_rows : int
+    max_rows:
         About so many account-times at most, chosen uniformly by a seeded hash.
-    seed : int
+    seed:
         Of that choice.
 
     Returns
     -------
-    TrainingRows
-        X, y, times and accounts with a common index.
+    X, y, times and accounts with a common index.
 
     Raises
     ------

@@ -18,6 +18,7 @@ from research.pages.pictures.album import FOLDER, PICTURES
 from research.pages.site.command_line import command_line, verbs
 from research.pages.site.configuration import configuration, description, sections
 from research.pages.site.decision_list import decision_list
+from research.pages.site.docstring_sections import in_numpy_form
 from research.pages.site.hooks import GENERATORS, on_config
 from research.pages.site.http_api import http_api, openapi_document, routes
 from research.pages.site.python_api import exported
@@ -185,3 +186,16 @@ def test_every_public_name_of_the_package_is_on_its_page(site: Path) -> None:
     names = list(exported())
     assert len(names) > 10
     assert not [name for name in names if name not in page.anchors]
+
+
+def test_docstrings_are_brought_into_the_form_of_the_parser() -> None:
+    text = (
+        "Sum.\n\nParameters\n----------\na, b:\n    Terms.\n\nc:\n    Another.\n\n"
+        "Returns\n-------\nThe sum:\n\n- of all.\n\nRaises\n------\nDataError\n    Never."
+    )
+    assert in_numpy_form(text, "float") == (
+        "Sum.\n\nParameters\n----------\na:\n    Terms.\n\nb:\n    Terms.\n\nc:\n    Another.\n\n"
+        "Returns\n-------\nfloat\n    The sum:\n\n    - of all.\n\nRaises\n------\nDataError\n"
+        "    Never."
+    )
+    assert in_numpy_form("One line.", "") == "One line."
