@@ -6,6 +6,7 @@ They read the champion and the runs of the demonstration in ``var/``, which
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -39,11 +40,17 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 
 def main() -> None:
-    """Execute every notebook."""
-    EXECUTED.mkdir(parents=True, exist_ok=True)
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        nbformat.write(executed(path, NOTEBOOKS), EXECUTED / path.name)
-        print(EXECUTED / path.name)
+    """Execute every notebook, or those that are named."""
+    parser = argparse.ArgumentParser(description="Execute the notebooks.")
+    parser.add_argument("names", nargs="*", help="notebooks without .ipynb; none: all")
+    parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help="where they are executed")
+    parser.add_argument("--out", type=Path, default=EXECUTED, help="folder of the executed copies")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    names = given.names or sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    for path in (NOTEBOOKS / f"{name}.ipynb" for name in names):
+        nbformat.write(executed(path, given.folder), given.out / path.name)
+        print(given.out / path.name)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
-from research.pages.notebooks import NOTEBOOKS, executed
+from research.pages.notebooks import NOTEBOOKS
 from research.pages.site.notebook_page import notebook_page
 
 NAMES = ("features", "mlflow_review", "quick_start", "training", "what_if")
@@ -48,14 +51,20 @@ def test_notebook_is_committed_without_outputs(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_notebook_runs(
-    name: str, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+def test_notebook_runs(name: str, trained: Any, tmp_path: Path) -> None:
     folder = trained.workspace.folder / "notebooks"
     folder.mkdir(exist_ok=True)
-    notebook = executed(NOTEBOOKS / f"{name}.ipynb", folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "research.pages.notebooks", name]
+        + ["--folder", str(folder), "--out", str(tmp_path)],
+        cwd=NOTEBOOKS.parent,
+        env=os.environ | {"IPYTHONDIR": str(tmp_path / "ipython"), "OMP_WAIT_POLICY": "PASSIVE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    notebook = nbformat.read(tmp_path / f"{name}.ipynb", nbformat.NO_CONVERT)
     results = [
         output.data["text/plain"]
         for cell in notebook.cells
@@ -63,7 +72,6 @@ def test_notebook_runs(
         if output.output_type == "execute_result"
     ]
     assert results
-    nbformat.write(notebook, tmp_path / f"{name}.ipynb")
     page = notebook_page(NOTEBOOKS / f"{name}.ipynb", tmp_path)
     assert page.count("```python\n") == len(code(name))
     assert "<table" in page or "```text" in page
