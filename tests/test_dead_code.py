@@ -24,6 +24,7 @@ REGISTERED = ["@app.*", "@*_app.*", "@get", "@post", "@field_validator", "@model
 """Decorators that hand a function to typer, Litestar or pydantic."""
 
 CALLED_BY_LIBRARIES = {
+    "_load_pyfunc": "MLflow loads a registered model by it",
     "upgrade": "alembic runs a revision by it",
     "get_field_value": "pydantic-settings reads a source through it",
     "settings_customise_sources": "pydantic-settings asks for the order of sources",
@@ -46,6 +47,9 @@ CALLED_BY_LIBRARIES = {
 }
 RUN_BY_ALEMBIC = ("ledger.migrations.env", "ledger.migrations.versions.")
 """Scripts that alembic finds in the folder of revisions."""
+
+LOADED_BY_MLFLOW = ("margincast.mlflow_model",)
+"""Modules that the ``MLmodel`` of a registered version names."""
 
 USED_BESIDE_THE_WHEEL = {
     "main": "the script margincast of pyproject.toml",
@@ -98,7 +102,7 @@ def test_every_shipped_module_is_reached_from_the_command_line() -> None:
             reached.add(name)
             waiting += imported(known[name])
     faces = {name for name, path in known.items() if path.name == "__init__.py"}
-    revisions = {name for name in known if name.startswith(RUN_BY_ALEMBIC)}
+    revisions = {name for name in known if name.startswith((*RUN_BY_ALEMBIC, *LOADED_BY_MLFLOW))}
     assert not sorted(set(known) - reached - faces - revisions), "no verb reaches these modules"
 
 

@@ -116,14 +116,18 @@ def _known_times(table: pa.Table, path: Path) -> Ints:
 
 @dataclass(frozen=True)
 class AccountFolder:
-    """A folder of account files, see `market.accounts.account_files`; read once."""
+    """A folder of account files, see `market.accounts.account_files`; read once.
+
+    `now`, nanoseconds, is the time of the rows of CSV files without ``ts``.
+    """
 
     path: Path
+    now: int | None = None
 
     @cached_property
     def history(self) -> AccountHistory:
         """All accounts over time; raises as `read_accounts`."""
-        return read_accounts(self.path)
+        return read_accounts(self.path, self.now)
 
     def accounts_at(self, time: int) -> AccountUpdates:
         """All accounts as known at a time, sorted by account id; raises as `read_accounts`."""

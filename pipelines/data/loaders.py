@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
+from ledger.store import Ledger
 from margin.rules.history import RuleHistory, load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
 from market.bars.exogenous_files import ExogenousSources, add_exogenous
@@ -18,10 +19,11 @@ from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import OutlierFilter
 from market.bars.recorded_rows import RecordedRows, RecordedSource
 from market.core.arrays import Ints
-from market.core.clock import DAY, HOUR, Interval
+from market.core.clock import DAY, END_OF_TIME, HOUR, Interval
 from market.core.errors import DataError, RuleSetError
 from market.sources.base import BarSource
 from market.sources.parquet import BarFolder
+from monitoring.recovery.recorded_steps import rows_known_at
 from pipelines.config.config import Config
 
 if TYPE_CHECKING:  # the endpoint reads bars from files and starts without the simulator
@@ -127,6 +129,12 @@ def read_market(config: Config, recorded: RecordedSource | None = None) -> Marke
     start = state.copy()
     newest = advance_through(state, history.bars.rows(-2, None), history.corrections)
     return Market(history, earlier.append(newest), start, bool(config.market.bars))
+
+
+def newest_close(config: Config, ledger: Ledger) -> int:
+    """The newest close of the configured bars and of those of the ledger, in nanoseconds."""
+    history = read_history(config, rows_known_at(ledger, END_OF_TIME - 1))
+    return int(history.bars.closes[-1])
 
 
 def read_rule_history(config: Config) -> RuleHistory:
