@@ -221,12 +221,30 @@ def read_accounts(folder: Path, now: int | None = None) -> AccountHistory:
         )
     events = load_table(folder, "events", now)
     return _history(
-        folder,
         (
             _load(folder, "positions", now),
             _load(folder, "collateral", now),
-            events or AccountTable(folder / "events.parquet", _event_table(())),
+            events or AccountTable(folder / "events.parquet", event_table(())),
         ),
+    )
+
+
+def read_account_tables(
+    positions: pa.Table, collateral: pa.Table, events: pa.Table | None = None
+) -> AccountHistory:
+    """Read tables with the columns of the account files.
+
+    Raises
+    ------
+    DataError
+        As `read_accounts`; messages call the tables ``positions``, ``collateral`` and ``events``.
+    """
+    return _history(
+        (
+            AccountTable("positions", positions),
+            AccountTable("collateral", collateral),
+            AccountTable("events", event_table(()) if events is None else events),
+        )
     )
 
 
@@ -253,23 +271,23 @@ def write_accounts(
     DataError
         The times do not rise, or the content would break the rules of `read_accounts`.
     """
-    files = _account_tables(folder, snapshots, events)
-    history = _history(folder, files)
+    files = _snapshot_files(folder, snapshots, events)
+    history = _history(files)
     for file in files:
         sink = pa.BufferOutputStream()
         pq.write_table(file.table, sink)
-        replace_file(file.path, sink.getvalue().to_pybytes())
+        replace_file(Path(file.path), sink.getvalue().to_pybytes())
     return history
 
 
-def _account_tables(
+def _snapshot_files(
     folder: Path, snapshots: Iterable[AccountUpdates], events: Sequence[Event]
 ) -> tuple[AccountTable, AccountTable, AccountTable]:
-    positions, collateral = _tables(snapshots)
+    positions, collateral = snapshot_tables(snapshots)
     return (
         AccountTable(folder / "positions.parquet", positions),
         AccountTable(folder / "collateral.parquet", collateral),
-        AccountTable(folder / "events.parquet", _event_table(events)),
+        AccountTable(folder / "events.parquet", event_table(events)),
     )
 
 
@@ -277,11 +295,11 @@ def make_history(
     snapshots: Iterable[AccountUpdates], events: Sequence[Event] = ()
 ) -> AccountHistory:
     """What `write_accounts` would return, without files; parameters and errors are the same."""
-    folder = Path("in memory")
-    return _history(folder, _account_tables(folder, snapshots, events))
+    return _history(_snapshot_files(Path("in memory"), snapshots, events))
 
 
-def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
+def snapshot_tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
+    """Positions and collateral as `write_accounts` writes them; raises as it does for the times."""
     legs: list[tuple[int, str, str, float, float]] = []
     balances: list[tuple[int, str, str, float]] = []
     last_held: dict[str, str] = {}
@@ -321,7 +339,8 @@ def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
     )
 
 
-def _event_table(events: Sequence[Event]) -> pa.Table:
+def event_table(events: Sequence[Event]) -> pa.Table:
+    """Events as `write_accounts` writes them."""
     return _table(events, kind=pa.string(), amount=pa.float64())
 
 
@@ -346,9 +365,7 @@ def _load(folder: Path, name: str, now: int | None) -> AccountTable:
     return found
 
 
-def _history(
-    folder: Path, files: tuple[AccountTable, AccountTable, AccountTable]
-) -> AccountHistory:
+def _history(files: tuple[AccountTable, AccountTable, AccountTable]) -> AccountHistory:
     positions, collateral, events = files
     owners = [strings(file, "account_id") for file in files]
     everyone = sorted_union([names for names, _ in owners])
@@ -356,7 +373,9 @@ def _history(
     held = _holdings(positions, accounts[0], "instrument", "quantity")
     kept = _holdings(collateral, accounts[1], "asset", "amount")
     if not len(held.time) + len(kept.time):
-        raise DataError(f"account files in {folder} hold no rows; nothing can be scored")
+        raise DataError(
+            f"{positions.path} and {collateral.path} hold no rows; nothing can be scored"
+        )
     happened = _events(events, accounts[2])
     return AccountHistory(
         tuple(everyone.to_pylist()), held, kept, happened, _segments(held, kept, happened)

@@ -28,14 +28,14 @@ class AccountTable:
     Attributes
     ----------
     path:
-        The file.
+        The file, or what messages call a table that is in none.
     table:
         Its rows, of the columns `COLUMNS`.
     lines:
         The line of each row in a CSV file, from 1, int64, shape (n,); None for Parquet.
     """
 
-    path: Path
+    path: Path | str
     table: pa.Table
     lines: Ints | None = None
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pipelines.config.config import Config
 
 _LOG = logging.getLogger("margincast.cli")
+_RECORDS = f"{(__package__ or '').removesuffix('pipelines.cli')}serving.telemetry.logs.records"
+"""The module's name, which is another in the wheel."""
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -34,7 +36,7 @@ def warn(text: str) -> None:
 
 def log_as_json(text: str, level: int) -> bool:
     """Log a text if the log is JSON; returns whether it is."""
-    records = sys.modules.get("serving.telemetry.logs.records")
+    records = sys.modules.get(_RECORDS)
     if records is None or not records.writes_json():
         return False
     _LOG.log(level, "%s", text)

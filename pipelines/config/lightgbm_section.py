@@ -38,7 +38,7 @@ class LightGBMConfig(Section):
     num_iterations: dict[
         Annotated[int, Field(ge=1)], Annotated[int, Field(strict=True, ge=1, le=10_000)]
     ] = Field(default={1: 80, 8: 60, 24: 45})
-    """Trees of one seed by horizon in hours, linear in the logarithm of the horizon between them."""
+    """Trees of one seed by horizon in hours; between two horizons linear in their logarithm."""
     seeds: tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...] = (1, 2)
     """One set of small trees each, whose scores are averaged; the wide trees take the first."""
     blend_from_hours: Count = 6

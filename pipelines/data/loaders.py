@@ -52,7 +52,7 @@ def read_history(config: Config, recorded: RecordedSource | None = None) -> Mark
     `recorded` reads rows of the ledger that go beside them (`monitoring.recovery.recorded_steps`).
     """
     interval = Interval.parse(config.market.interval)
-    outlier_filter = _outlier_filter(read_rule_history(config))
+    outlier_filter = outlier_filter_of(read_rule_history(config))
     if config.market.bars:
         sources: list[BarSource] = [
             BarFolder(entry.path, entry.kind) for entry in config.market.bars
@@ -123,12 +123,16 @@ def simulated_market(config: Config, later_days: int = 0) -> SimulatedMarket:
 
 def read_market(config: Config, recorded: RecordedSource | None = None) -> Market:
     """The market with all its features; `recorded` as in `read_history`."""
-    history = read_history(config, recorded)
+    return with_features(read_history(config, recorded), real=bool(config.market.bars))
+
+
+def with_features(history: MarketHistory, *, real: bool) -> Market:
+    """A history with its features at every close."""
     state = MarketState(history.bars.symbols, history.bars.interval)
     earlier = advance_through(state, history.bars.rows(0, -2), history.corrections)
     start = state.copy()
     newest = advance_through(state, history.bars.rows(-2, None), history.corrections)
-    return Market(history, earlier.append(newest), start, bool(config.market.bars))
+    return Market(history, earlier.append(newest), start, real)
 
 
 def newest_close(config: Config, ledger: Ledger) -> int:
@@ -180,7 +184,7 @@ def describe_rules(ruleset: RuleSet) -> dict[str, str]:
     return {name: getattr(ruleset, name) for name in names}
 
 
-def _outlier_filter(rules: RuleHistory) -> OutlierFilter | None:
+def outlier_filter_of(rules: RuleHistory) -> OutlierFilter | None:
     """The one outlier filter of all versions: bars are filtered before a version is selected."""
     first, *others = rules.versions
     for other in others:

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import UNSET
 
 from decisions.account_validation import ValidatedAccounts
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
 from decisions.decision_group import CallBasis, DecisionMaker, PendingCall
+from decisions.decision_table import decision_table
 from decisions.errors import NoAccountScoredError
 from decisions.levels_in_force import LevelsInForce
 from decisions.messages import AccountProblem, Decision
@@ -129,7 +129,7 @@ def score_book(
                         outcome = decide_on(chosen, snapshot, ruleset, previous, explained)
                         decisions, refused = outcome.decisions, refused + outcome.problems
                 problems += refused
-                tables.append(_table(decisions, horizons))
+                tables.append(decision_table(decisions, horizons))
                 stages.within((start + len(batch)) / len(book))
     table = pa.concat_tables(tables)
     _write(out, table)
@@ -215,49 +215,6 @@ def _recorded(
     if call.error is not None:
         raise call.error
     return call.decisions, call.problems
-
-
-_MONEY = (
-    *("equity", "initial_margin", "maintenance_margin", "headroom", "add_on"),
-    *("total_requirement", "opening_requirement", "deposit_to_meet"),
-    *("floor", "model_add_on", "cap"),
-)
-
-
-def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
-    """One row a decision; nested parts as JSON."""
-
-    def columns(names: Sequence[str], kind: pa.DataType) -> dict[str, pa.Array]:
-        return {name: pa.array([getattr(d, name) for d in decisions], kind) for name in names}
-
-    ids = [None if d.decision_id is UNSET else d.decision_id for d in decisions]
-    times = [parse_time(d.as_of) for d in decisions]
-    return pa.table(
-        {
-            "decision_id": pa.array(ids, pa.string()),
-            **columns(("account_id",), pa.string()),
-            "as_of": pa.array(times, pa.timestamp("ns", tz="UTC")),
-            **columns(_MONEY, pa.float64()),
-            **{
-                f"p_{hours}": pa.array(
-                    [(d.probability or {}).get(str(hours)) for d in decisions], pa.float64()
-                )
-                for hours in horizons
-            },
-            **columns(("binding", "degraded"), pa.string()),
-            **{
-                name: _as_json([getattr(d, name) for d in decisions])
-                for name in ("reasons", "marks", "valuations", "explain")
-            },
-            **columns(("model", "ruleset"), pa.string()),
-        }
-    )
-
-
-def _as_json(values: Sequence[object]) -> pa.Array:
-    """Values as JSON; null where a value is unset."""
-    texts = [None if value is UNSET else msgspec.json.encode(value).decode() for value in values]
-    return pa.array(texts, pa.string())
 
 
 def check_output(out: Path) -> None:

@@ -11,8 +11,8 @@ from typer.models import CommandInfo
 _SPAN = "--from 2026-02-01 --to 2026-02-08"
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
-    "init": ("init",),
     "run": ("run", "run --once", "run --once --json -"),
+    "init": ("init",),
     "data": ("data", "data --accounts mine", "data --accounts mine --as-of 2026-02-16 --json -"),
     "simulate": ("simulate --out simulated",),
     "score": (
@@ -90,7 +90,7 @@ EXIT_CODES: Mapping[str, str] = {
 """Exit codes of a verb beside 0, 1 (an error, in one line) and 2 (options that do not fit)."""
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Start": ("init", "run", "data", "simulate"),
+    "Start": ("run", "init", "data", "simulate"),
     "Decide": ("score", "serve", "monitor", "warm-up", "schedule"),
     "Models": (
         *("retrain", "evaluate", "backtest", "policy", "review", "promote", "rollback", "drift"),
