@@ -54,9 +54,9 @@ def test_notebook_is_committed_without_outputs(name: str) -> None:
 def test_notebook_runs(name: str, trained: Any, tmp_path: Path) -> None:
     folder = trained.workspace.folder / "notebooks"
     folder.mkdir(exist_ok=True)
+    program = [sys.executable, "-m", "research.pages.notebooks", name]
     done = subprocess.run(
-        [sys.executable, "-m", "research.pages.notebooks", name]
-        + ["--folder", str(folder), "--out", str(tmp_path)],
+        [*program, "--folder", str(folder), "--out", str(tmp_path)],
         cwd=NOTEBOOKS.parent,
         env=os.environ | {"IPYTHONDIR": str(tmp_path / "ipython"), "OMP_WAIT_POLICY": "PASSIVE"},
         capture_output=True,
