@@ -15,10 +15,10 @@ A short tour (`docs/python.md` has all of it)::
     changed = mc.what_if(book.positions, book.collateral, market, fall, model=model)
     columns = mc.features(market)                   # market features by symbol and time
 
-Frames in are pandas or polars, frames out are pandas. `MarginCallClassifier` and
-`PurgedTimeSeriesSplit` bring the model and its splits to scikit-learn; the classifier needs
-``margincast[training]``. Every deliberate error is a `MargincastError`, whose message says what was
-given, what was expected and what to do.
+Frames in are pandas or polars, frames out are pandas. `training_rows` makes features and labels of
+recorded accounts; `MarginCallClassifier` and `PurgedTimeSeriesSplit` bring the model and its splits
+to scikit-learn; the classifier needs ``margincast[training]``. Every deliberate error is a
+`MargincastError`, whose message says what was given, what was expected and what to do.
 
 Nothing is loaded before its first use.
 """

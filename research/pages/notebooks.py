@@ -28,7 +28,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     nbclient.exceptions.CellExecutionError
         A cell raised an error.
     """
-    notebook = nbformat.read(path, nbformat.NO_CONVERT)
+    notebook: nbformat.NotebookNode = nbformat.read(path, nbformat.NO_CONVERT)
     client = NotebookClient(
         notebook,
         timeout=SECONDS,
