@@ -17,7 +17,8 @@ from market.core.arrays import Floats
 from market.core.errors import ModelError
 from training.fitting.calibration import fit_platt, platt_probability
 from training.fitting.prior_fit import fit_prior
-from training.fitting.trees import rounds_of, tree_parameters
+from training.fitting.hyperparameters import DEFAULTS
+from training.fitting.trees import tree_parameters
 
 Labels = npt.NDArray[np.int8]
 
@@ -183,7 +184,7 @@ class MarginCallClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         if self._distances_:
             self.prior_ = fit_prior(self._distances_of(X), labels, weight)
             start = self.prior_.score(self._distances_of(X))
-        rounds = rounds_of(self.horizon_hours) if self.rounds is None else self.rounds
+        rounds = DEFAULTS.rounds(self.horizon_hours) if self.rounds is None else self.rounds
         self.boosters_ = []
         for seed in seeds:
             parameters = {

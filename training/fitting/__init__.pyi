@@ -9,6 +9,7 @@ from .calibration import (
     platt_probability as platt_probability,
 )
 from .candidate import SEED as SEED, Candidate as Candidate, fit_candidate as fit_candidate
+from .hyperparameters import DEFAULTS as DEFAULTS, Hyperparameters as Hyperparameters
 from .logistic import separable as separable
 from .oracle import (
     first_passage_probability as first_passage_probability,
@@ -17,15 +18,16 @@ from .oracle import (
     realised_squares as realised_squares,
 )
 from .prior_fit import fit_prior as fit_prior
-from .trees import PARAMETERS as PARAMETERS, Ensemble as Ensemble
+from .trees import Ensemble as Ensemble
 
 __all__ = [
     "BASELINES",
+    "DEFAULTS",
     "ORACLE",
-    "PARAMETERS",
     "SEED",
     "Candidate",
     "Ensemble",
+    "Hyperparameters",
     "first_passage_probability",
     "fit_candidate",
     "fit_line",
