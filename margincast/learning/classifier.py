@@ -16,8 +16,8 @@ from features.registry import find_account_feature, prior_distances
 from market.core.arrays import Floats
 from market.core.errors import ModelError
 from training.fitting.calibration import fit_platt, platt_probability
-from training.fitting.prior_fit import fit_prior
 from training.fitting.hyperparameters import DEFAULTS
+from training.fitting.prior_fit import fit_prior
 from training.fitting.trees import tree_parameters
 
 Labels = npt.NDArray[np.int8]
