@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.bundle.bundle import Bundle
-from models.mlflow.fold_runs import FoldRun
+from models.mlflow.child_runs import ChildRun
 from models.mlflow.run_figures import evaluation_metrics
 from models.mlflow.store import Tracking
 from models.mlflow.tracking import TrainingRun, log_training
@@ -106,10 +106,11 @@ def log_run(
             PAGE: review_page(subject, charts=charts).encode(),
             **{f"tables/{name}.csv": csv_bytes(rows) for name, rows in tables.items()},
         },
-        folds=[
+        children=[
             _fold_run(fold, *times)
             for fold, times in zip(review["folds"], review["fold_times"], strict=True)
         ],
+        curves=_curves(review["learning"]),
         example=test.features[:_EXAMPLE_ROWS, model_columns(bundle.schema, test)],
         started=started,
         user=user_name(),
@@ -144,12 +145,21 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
     }
 
 
-def _fold_run(fold: Mapping[str, Any], started: int, ended: int) -> FoldRun:
+def _curves(learning: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Learning curves as metrics: ``24h/learning/train_log_loss`` by number of trees."""
+    return {
+        f"{hours}h/learning/{part}_log_loss": list(zip(curve["rounds"], curve[part], strict=True))
+        for hours, curve in learning.items()
+        for part in ("train", "validation")
+    }
+
+
+def _fold_run(fold: Mapping[str, Any], started: int, ended: int) -> ChildRun:
     evaluation = fold.get("evaluation")
     test_start, test_end = fold.get("held_out", ["", ""])
     fit_start, fit_end = fold.get("learnt_from", ["", ""])
     span = f" {test_start[:10]} to {test_end[:10]}" if test_start else ""
-    return FoldRun(
+    return ChildRun(
         name=f"{fold['name']}{span}",
         params={
             **{f"rows_{name}": count for name, count in fold.get("rows", {}).items()},

@@ -45,6 +45,7 @@ from training.fitting.trees import (
     Ensemble,
     TrainingRows,
     TreePart,
+    learning_curve,
 )
 from training.labels.dataset import Dataset
 
@@ -216,21 +217,22 @@ def _fit_model(
     rounds = settings.rounds(hours)
     trial = TrainingRows(FIT, labels, weight, start)
     corrected = start.copy()
-    for one, share in zip(sets, shares, strict=True):
-        boosters = one.fit(trial, rounds, threads, seeds=1)
-        corrected += share * one.binned.raw_score(boosters, np.arange(len(labels)))
+    boosters = [one.fit(trial, rounds, threads, seeds=1)[0] for one in sets]
+    for one, booster, share in zip(sets, boosters, shares, strict=True):
+        corrected += share * one.binned.raw_score([booster], np.arange(len(labels)))
+    curve = learning_curve(sets, boosters, shares, trial, (fit, calibrate), rounds)
     y, w = labels[calibrate], weight[calibrate]
     losses = _platt_loss(start[calibrate], y, w), _platt_loss(corrected[calibrate], y, w)
 
     prior = fit_prior(distances, labels, weight, penalty=settings.prior_ridge)
     if not losses[1] < losses[0]:
-        return prior, Ensemble((), 0, *losses), fit_platt(start, labels, weight)
+        return prior, Ensemble((), 0, *losses, curve), fit_platt(start, labels, weight)
     final = TrainingRows(ALL, labels, weight, prior.score(distances))
     parts = tuple(
         TreePart(one.fit(final, rounds, threads), one.columns, share)
         for one, share in zip(sets, shares, strict=True)
     )
-    return prior, Ensemble(parts, rounds, *losses), fit_platt(corrected, labels, weight)
+    return prior, Ensemble(parts, rounds, *losses, curve), fit_platt(corrected, labels, weight)
 
 
 def _platt_loss(score: Floats, labels: npt.NDArray[np.int8], weight: Floats) -> float:

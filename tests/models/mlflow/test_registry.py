@@ -25,7 +25,7 @@ from market.core.errors import ModelError
 from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord
 from models.bundle.schema import ModelSchema
-from models.mlflow.fold_runs import FoldRun
+from models.mlflow.child_runs import ChildRun
 from models.mlflow.registry import list_versions, set_aliases
 from models.mlflow.run_figures import training_metrics
 from models.mlflow.run_reader import load_run
@@ -70,8 +70,8 @@ STARTED, SECOND = parse_time("2026-01-01T03:00:00Z"), 1_000_000_000
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 
-def fold_run(name: str, *, evaluated: bool = True) -> FoldRun:
-    return FoldRun(
+def fold_run(name: str, *, evaluated: bool = True) -> ChildRun:
+    return ChildRun(
         name=name,
         params={"rows_test": 10},
         metrics={"8h/log_loss": 0.03} if evaluated else {},
@@ -123,7 +123,7 @@ def training_run(sha: str = A, **changes: Any) -> TrainingRun:
         note="**Kept**: a note",
         tags={"code_sha256": "4" * 64},
         files={"review.html": b"<p>", "tables/months.csv": b"month\n"},
-        folds=[fold_run("walk_forward_1"), fold_run("walk_forward_2", evaluated=False)],
+        children=[fold_run("walk_forward_1"), fold_run("walk_forward_2", evaluated=False)],
     )
     return dataclasses.replace(run, **changes)
 
@@ -275,7 +275,7 @@ def test_run_version_and_model_explain_themselves(
 
 
 def test_run_without_a_review_reads_back_without_one(own_model: Tracking) -> None:
-    bare = training_run(review=None, backtest=None, files={}, folds=(), note="")
+    bare = training_run(review=None, backtest=None, files={}, children=(), note="")
     summary = load_run(own_model, log_training(own_model, bare).run_id)
     assert (summary.review, summary.backtest) == (None, None)
 
