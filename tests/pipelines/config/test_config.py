@@ -18,6 +18,7 @@ from market.core.errors import ConfigError
 from market.simulator.simulated_market import simulate_bars
 from pipelines.config.config import Config, load_config
 from pipelines.config.lightgbm_section import LightGBMConfig
+from pipelines.config.search_section import SearchConfig
 from pipelines.data.loaders import Market, read_label_rules
 from pipelines.jobs.serve import serving_settings
 
@@ -64,6 +65,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_rows": 4_000_000,
         "ruleset": "",
         "lightgbm": LightGBMConfig().model_dump(),
+        "search": SearchConfig().model_dump(),
     },
     "review": {
         "folds": 20,
