@@ -25,6 +25,7 @@ from margincast.inputs import Inputs, read_inputs
 from margincast.model import Model, forecaster_of
 from margincast.scoring import WITHOUT_MODEL
 from market.accounts.account_columns import numbers
+from market.accounts.account_tables import AccountTable
 from market.core.errors import DataError
 
 
@@ -148,7 +149,10 @@ def _request(scenario: Scenario, inputs: Inputs) -> WhatIfRequest:
         table = table_of(scenario.trades, "trades", ("account_id", "instrument", "quantity"))
         names, instruments = table["account_id"].to_pylist(), table["instrument"].to_pylist()
         for name, instrument, delta in zip(
-            names, instruments, numbers(table, "quantity", "trades").tolist(), strict=True
+            names,
+            instruments,
+            numbers(AccountTable("trades", table), "quantity").tolist(),
+            strict=True,
         ):
             changes.append(AccountChange(name, positions=[PositionChange(instrument, delta)]))
     moves = scenario.volatility != 0.0 or any(scenario.spot.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightgbm
@@ -184,14 +185,11 @@ class MarginCallClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         if self._distances_:
             self.prior_ = fit_prior(self._distances_of(X), labels, weight)
             start = self.prior_.score(self._distances_of(X))
-        rounds = DEFAULTS.rounds(self.horizon_hours) if self.rounds is None else self.rounds
+        settings = replace(DEFAULTS, learning_rate=self.learning_rate, num_leaves=self.num_leaves)
+        rounds = settings.rounds(self.horizon_hours) if self.rounds is None else self.rounds
         self.boosters_ = []
         for seed in seeds:
-            parameters = {
-                **tree_parameters(len(X), monotone, seed, 1),
-                "learning_rate": self.learning_rate,
-                "num_leaves": self.num_leaves,
-            }
+            parameters = tree_parameters(len(X), monotone, seed, 1, settings)
             rows = lightgbm.Dataset(
                 X, labels, weight=weight, init_score=start, params={"verbosity": -1}
             )
