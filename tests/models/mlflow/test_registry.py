@@ -190,6 +190,36 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: LoggedTrain
     }
 
 
+def test_run_of_earlier_code_with_other_names_of_metrics_reads_back(own_model: Tracking) -> None:
+    metrics = {"margincast_log_loss_8h": 0.034, "log_loss_skill_8h": 0.05, "rows": 1234.0}
+    with mlflow_client(own_model) as client:
+        run_id = client.create_run(
+            client.create_experiment(own_model.experiment), tags={"bundle_sha256": A}
+        ).info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value)
+        files = {
+            "evaluation.json": EVALUATION,
+            "gates.json": GATES,
+            "manifest.json": BUNDLES[A].manifest,
+        }
+        for name, content in files.items():
+            client.log_text(run_id, json.dumps(content), name)
+        client.set_terminated(run_id)
+    summary = load_run(own_model, run_id)
+    assert summary.metrics == metrics
+    assert summary.evaluation == EVALUATION
+    assert summary.review is None
+
+
+def test_learning_curves_are_logged_at_their_steps(own_model: Tracking) -> None:
+    curve = [(0, 0.7), (40, 0.5), (80, 0.4)]
+    run = log_training(own_model, training_run(curves={"8h/learning/train_log_loss": curve}))
+    with mlflow_client(own_model) as client:
+        history = client.get_metric_history(run.run_id, "8h/learning/train_log_loss")
+    assert sorted((metric.step, metric.value) for metric in history) == curve
+
+
 def test_metrics_are_grouped_and_leave_out_what_is_undefined() -> None:
     metrics = training_metrics(EVALUATION, GATES)
     assert metrics["8h/auc"] == 0.97

@@ -161,3 +161,14 @@ def test_params_of_a_run_are_the_configured_hyperparameters(
     }
     assert logged == json.loads(json.dumps(configured))
     assert logged["num_leaves"] == 7
+
+
+def test_training_started_elsewhere_keeps_everything_beside_its_configuration(
+    trained: TrainedMarket,
+) -> None:
+    folder = trained.workspace.folder
+    assert not list((folder / "elsewhere").iterdir())
+    artifacts = list((folder / "var" / "mlartifacts").rglob("review.html"))
+    assert [trained.retrained["mlflow_run"] in path.parts for path in artifacts] == [True]
+    assert list((folder / "var" / "mlartifacts").rglob("MLmodel"))
+    assert not (folder / "mlruns").exists()
