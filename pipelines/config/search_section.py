@@ -83,7 +83,7 @@ class SpacesConfig(Section):
                     raise invalid("factors above 0 and at most 100")
                 continue
             try:
-                LightGBMConfig(**{name: whole_or_float(value)})
+                LightGBMConfig.model_validate({name: whole_or_float(value)})
             except ValidationError as error:
                 text = error.errors()[0]["msg"].removeprefix("Input should be ")
                 raise invalid(f"values that [training.lightgbm] {name} takes: {text}") from None

@@ -77,7 +77,7 @@ class SearchFold:
             score = trial_fit(self.rows, labels, self.schema, hours, sets, threads).corrected
             loss = weight * shape_losses(score[held], labels[held], weight)
             mean[hours] = float(loss.sum() / weight.sum())
-            by_day[hours] = np.bincount(code, weights=loss)
+            by_day[hours] = np.bincount(code, weights=loss).astype(np.float64)
         return FoldLosses(mean, by_day)
 
 
