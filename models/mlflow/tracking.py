@@ -19,7 +19,7 @@ from market.core.clock import format_time
 from market.core.errors import ModelError
 from models.bundle.bundle import MANIFEST_FILE, Bundle
 from models.bundle.schema import canonical_json, is_sha256
-from models.mlflow.fold_runs import FoldRun, log_fold, to_milliseconds
+from models.mlflow.child_runs import ChildRun, log_child, to_milliseconds
 from models.mlflow.logged_model import log_model
 from models.mlflow.registry import BUNDLE_TAG, find_version, register_version
 from models.mlflow.run_figures import training_metrics
@@ -96,8 +96,10 @@ class TrainingRun:
         Further tags of the run, such as the hash of the code.
     files:
         Further artifacts by path: ``tables/months.csv``, ``review.html``.
-    folds:
-        Child runs.
+    children:
+        Child runs: folds and trials.
+    curves:
+        Further metrics by name with a value at each step: learning curves.
     """
 
     bundle: Bundle
@@ -120,7 +122,8 @@ class TrainingRun:
     note: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
-    folds: Sequence[FoldRun] = ()
+    children: Sequence[ChildRun] = ()
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +176,11 @@ def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
         with _active_run(tracking, run_id):
             # Before the metrics, each of which MLflow would read back to copy it to the model.
             model_id = log_model(run.bundle, run.example)
-            _log_figures(client, run_id, run.params, metrics)
+            _log_figures(client, run_id, run.params, metrics, run.curves)
             _log_dataset(client, run_id, run)
             _log_files(client, run_id, files)
-            for fold in run.folds:
-                log_fold(client, experiment, run_id, fold, origin)
+            for child in run.children:
+                log_child(client, experiment, run_id, child, origin)
             version = find_version(client, tracking, run.bundle.sha256)
             if version is None:
                 version = register_version(
@@ -307,12 +310,14 @@ def _log_figures(
     run_id: str,
     params: Mapping[str, str | int | float],
     metrics: Mapping[str, float],
+    curves: Mapping[str, Sequence[tuple[int, float]]],
 ) -> None:
     from mlflow.entities import Metric, Param
 
     now = time.time_ns() // 1_000_000
     settings = [Param(name, str(value)) for name, value in params.items()]
     figures = [Metric(name, value, now, 0) for name, value in metrics.items()]
+    figures += [Metric(name, y, now, step) for name, curve in curves.items() for step, y in curve]
     for start in range(0, len(settings), _PARAMS_PER_BATCH):
         client.log_batch(run_id, params=settings[start : start + _PARAMS_PER_BATCH])
     for start in range(0, len(figures), _METRICS_PER_BATCH):
