@@ -130,7 +130,8 @@ class PositionIn(Struct, frozen=True, forbid_unknown_fields=True):
     quantity: float
     """Signed quantity in units of the underlying; negative: short."""
     entry_price: float | None = None
-    """Mean price at which it was entered, settlement currency, above 0; null: the mark."""
+    """Mean price at which it was entered, settlement currency, above 0; null: the mark. Updates
+    with fills need it."""
 
 
 class BalanceIn(Struct, frozen=True, forbid_unknown_fields=True):

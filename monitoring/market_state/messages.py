@@ -40,7 +40,7 @@ class BarResult(Struct, frozen=True, omit_defaults=True):
     status: BarStatus
     """What became of it."""
     detail: str | None = None
-    """Why it does not count as sent; null where it does."""
+    """Why it does not count, or not yet; absent where it counts as sent."""
 
 
 class BarsResponse(Struct, frozen=True):

@@ -36,7 +36,7 @@ class QuoteResult(Struct, frozen=True, omit_defaults=True):
     status: QuoteStatus
     """What became of it."""
     detail: str | None = None
-    """Why it does not count as sent; null where it does."""
+    """Why it does not count, or not yet; absent where it counts as sent."""
 
 
 class QuotesResponse(Struct, frozen=True):
