@@ -14,12 +14,27 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
+PageFile = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write an .html page here; logged to MLflow where it is in use."),
+]
 BundlePath = Annotated[
     Path, typer.Option("--bundle", help="A bundle folder or the pointer file champion.")
 ]
 AccountFiles = Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")]
 Cases = Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")]
 Results = Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")]
+
+
+def options_given(**options: Path | bool | None) -> list[str]:
+    """The options that were given, as on the command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def reasons_by_gate(accepted: Iterable[str]) -> dict[str, str]:

@@ -28,8 +28,13 @@ _CALL_FIGURES = (
 def write_json(report: Mapping[str, Any], path: Path | None) -> None:
     """Write a report as JSON, free of credentials; a path of None writes nothing."""
     if path is not None:
-        text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
-        replace_file(path, text.encode() + b"\n")
+        replace_file(path, json_bytes(report))
+
+
+def json_bytes(report: Mapping[str, Any]) -> bytes:
+    """A report as JSON, free of credentials."""
+    text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
+    return text.encode() + b"\n"
 
 
 def bars_line(bars: Mapping[str, Any]) -> None:
