@@ -9,7 +9,7 @@ ARGS   ?=
 WORKERS ?= 2
 CONFIG ?= margincast.toml
 
-.PHONY: setup run test check format bench bench-http fuzz results docs screenshots audit sbom lock clean
+.PHONY: setup run test check format bench bench-http fuzz results docs site screenshots audit sbom lock clean
 
 setup: $(STAMP)
 
@@ -59,8 +59,15 @@ fuzz: setup
 results: setup
 	$(BIN)/python -m research.pages.results $(ARGS)
 
+# Generated pages and pictures that are committed.
 docs: setup
 	$(BIN)/python -m research.pages.features
+	$(BIN)/python -m research.pages.pictures
+
+# The documentation site in var/site; a broken link or a page outside the navigation fails the build.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "var/site/index.html; with search: $(BIN)/python -m mkdocs serve"
 
 # Pictures of the console's pages; ARGS="--url http://127.0.0.1:8000" takes them of a running endpoint.
 screenshots: setup

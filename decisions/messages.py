@@ -7,7 +7,7 @@ Money is in the settlement currency, sizes in units of the underlying, times are
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -24,6 +24,16 @@ class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):
     accounts: Annotated[list[AccountIn], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
     as_of: Time | None = None
     explain: bool = False
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "accounts": [
+            {
+                "account_id": "account-1",
+                "cash": 20_000.0,
+                "positions": [{"instrument": "BTCUSDT-PERP", "quantity": 0.5}],
+            }
+        ]
+    }
 
 
 class PositionChange(Struct, frozen=True, forbid_unknown_fields=True):

@@ -180,7 +180,7 @@ def _content(feature: Feature) -> dict[str, Any]:
 
 @cache
 def _revision_one() -> dict[str, Any]:
-    text = files("features").joinpath("revision_one.json").read_text(encoding="utf-8")
+    text = files(__package__).joinpath("revision_one.json").read_text(encoding="utf-8")
     known: dict[str, Any] = json.loads(text)
     return known
 

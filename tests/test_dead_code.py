@@ -16,6 +16,9 @@ from typing import Any
 
 from vulture import Vulture
 
+import margincast
+import margincast.learning
+
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
@@ -24,6 +27,7 @@ REGISTERED = ["@app.*", "@*_app.*", "@get", "@post", "@field_validator", "@model
 """Decorators that hand a function to typer, Litestar or pydantic."""
 
 CALLED_BY_LIBRARIES = {
+    "_load_pyfunc": "MLflow loads a registered model by it",
     "upgrade": "alembic runs a revision by it",
     "get_field_value": "pydantic-settings reads a source through it",
     "settings_customise_sources": "pydantic-settings asks for the order of sources",
@@ -44,14 +48,37 @@ CALLED_BY_LIBRARIES = {
     "is_plugin_supported_type": "Litestar asks a plugin which types it describes",
     "to_openapi_schema": "Litestar asks a plugin for the schema of a type",
 }
+PYTHON_API = {name for package in (margincast, margincast.learning) for name in package.__all__} | {
+    "__getattr__": "Python looks names of the package up by it",
+    "quality": "method of Market",
+    "newest": "method of Market",
+    "monotone": "attribute of Model",
+    "manifest": "attribute of Model",
+    "feature_names": "attribute of Model",
+    "market": "method of Simulation",
+    "get_n_splits": "scikit-learn's interface of a CV object",
+    "split": "scikit-learn's interface of a CV object",
+    "fit": "scikit-learn's interface of an estimator",
+    "predict": "scikit-learn's interface of an estimator",
+    "predict_proba": "scikit-learn's interface of an estimator",
+    "__sklearn_tags__": "scikit-learn's interface of an estimator",
+}.keys()
+"""Names that users of the Python API call."""
+
 RUN_BY_ALEMBIC = ("ledger.migrations.env", "ledger.migrations.versions.")
 """Scripts that alembic finds in the folder of revisions."""
+
+LOADED_BY_MLFLOW = ("margincast.mlflow_model",)
+"""Modules that the ``MLmodel`` of a registered version names."""
 
 USED_BESIDE_THE_WHEEL = {
     "main": "the script margincast of pyproject.toml",
     "set_headroom": "benchmarks and the oracles of the level search move accounts by it",
     "simulate_bars": "benchmarks and the fit of the simulator want bars without quotes",
 }
+
+
+LISTED = {*CALLED_BY_LIBRARIES, *USED_BESIDE_THE_WHEEL, *PYTHON_API}
 
 
 def unused(folder: Path, packages: list[str]) -> list[str]:
@@ -63,8 +90,7 @@ def unused(folder: Path, packages: list[str]) -> list[str]:
         return [
             f"{item.filename}:{item.first_lineno} {item.typ} {item.name}"
             for item in finder.get_unused_code(min_confidence=60)
-            if item.typ in ("function", "method", "class", "property")
-            and item.name not in CALLED_BY_LIBRARIES | USED_BESIDE_THE_WHEEL
+            if item.typ in ("function", "method", "class", "property") and item.name not in LISTED
         ]
     finally:
         os.chdir(before)
@@ -89,17 +115,26 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_every_shipped_module_is_reached_from_the_command_line() -> None:
+def facade_modules() -> Iterator[str]:
+    """The modules that the names of the Python API are loaded from."""
+    stub = ast.parse((ROOT / "margincast" / "__init__.pyi").read_text(encoding="utf-8"))
+    for node in ast.walk(stub):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield f"margincast.{node.module}"
+
+
+def test_every_shipped_module_is_reached_from_the_command_line_or_the_python_api() -> None:
     known = modules()
-    reached, waiting = set(), ["pipelines.cli.main"]
+    reached, waiting = set(), ["margincast.__main__", *facade_modules()]
     while waiting:
         name = waiting.pop()
         if name in known and name not in reached:
             reached.add(name)
             waiting += imported(known[name])
     faces = {name for name, path in known.items() if path.name == "__init__.py"}
-    revisions = {name for name in known if name.startswith(RUN_BY_ALEMBIC)}
-    assert not sorted(set(known) - reached - faces - revisions), "no verb reaches these modules"
+    revisions = {name for name in known if name.startswith((*RUN_BY_ALEMBIC, *LOADED_BY_MLFLOW))}
+    left = sorted(set(known) - reached - faces - revisions)
+    assert not left, "no verb and no public name reaches these modules"
 
 
 def test_no_shipped_code_is_reached_by_tests_alone() -> None:

@@ -12,7 +12,8 @@ from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, GROUP_FEATURES, 
 from research.pages.features import features_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
+ROOT = DOCS.parent
+PAGES = [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md"))]
 FEATURES: tuple[Feature, ...] = (
     *MARKET_FEATURES,
     *CROSS_FEATURES,
@@ -44,9 +45,10 @@ def test_constrained_features_show_their_direction() -> None:
         assert f"| {shown[feature.monotone]} |" in line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_a_page_are_not_broken(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)", text) + re.findall(r'(?:href|src)="([^"#]+)"', text)
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert not missing
 

@@ -31,6 +31,9 @@ CLI = (
 )
 
 
+PYTHON_API = {"training": ("margincast.learning.classifier",)}
+"""Modules of the Python API that need an extra; all others belong to the base."""
+
 OPTIONAL = {
     "jwt": "serving.http.security.json_web_tokens",
     "otel": "serving.telemetry.tracing.otel",
@@ -110,6 +113,11 @@ def roots(extra: str | None) -> set[str]:
                     found.update(imports([node]))
             elif extra_of(node) == extra:
                 found.update(imports(node.body))
+    found.update(PYTHON_API.get(extra or "", ()))
+    if extra is None:
+        apart = {name for names in PYTHON_API.values() for name in names}
+        apart.add("margincast.__main__")  # the command line
+        found.update(name for name in TREES if name.startswith("margincast.") and name not in apart)
     # Of these only what each verb imports counts, which stands above.
     return {name for name in found if not name.startswith(CLI)}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from trove_classifiers import classifiers
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -58,7 +58,9 @@ def test_every_listed_package_is_type_checked_layered_and_in_the_source_archive(
     tool = PYPROJECT["tool"]
     (contract,) = [each for each in tool["importlinter"]["contracts"] if each["type"] == "layers"]
     layers = [package for layer in contract["layers"] for package in re.split(r"\s*[|:]\s*", layer)]
-    assert sorted(tool["mypy"]["files"]) == sorted([*PACKAGES, "benchmarks", "research", "tests"])
+    assert sorted(tool["mypy"]["files"]) == sorted(
+        [*PACKAGES, "benchmarks", "research", "tests", "deploy"]
+    )
     assert tool["mypy"]["strict"] is True
     assert sorted(tool["importlinter"]["root_packages"]) == sorted(PACKAGES)
     assert sorted(layers) == sorted(PACKAGES)
@@ -67,20 +69,16 @@ def test_every_listed_package_is_type_checked_layered_and_in_the_source_archive(
     )
 
 
-def test_wheel_holds_templates_rule_sets_and_populations_besides_the_code() -> None:
-    packed = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
-    kept = {
-        path.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for pattern in ("*.html", "*.toml", "*.py")
-        for path in (ROOT / package).rglob(pattern)
-    }
-    assert "training/reports/templates/review.html" in kept
-    assert kept <= packed
+def test_every_package_but_the_first_is_moved_into_it() -> None:
+    target = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert target["sources"] == {name: f"margincast/{name}" for name in PACKAGES[1:]}
+    assert PACKAGES[0] == "margincast"
 
 
-def test_project_cannot_be_uploaded_by_accident() -> None:
-    assert "Private :: Do Not Upload" in PYPROJECT["project"]["classifiers"]
+def test_classifiers_are_known_and_allow_an_upload() -> None:
+    given = PYPROJECT["project"]["classifiers"]
+    assert not [name for name in given if name.startswith("Private ::")]
+    assert given == sorted(set(given) & classifiers)
 
 
 def test_lock_file_names_no_address() -> None:

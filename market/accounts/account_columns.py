@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from market.accounts.account_tables import AccountTable
 from market.core.arrays import Floats, Ints
 from market.core.errors import DataError
 from market.core.parquet_columns import timestamps
 
 
-def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        present = ", ".join(table.column_names)
-        raise DataError(f"{path} lacks the column {name!r}; it has {present}")
-    return table[name]
+def _column(file: AccountTable, name: str) -> pa.ChunkedArray:
+    if name not in file.table.column_names:
+        present = ", ".join(file.table.column_names)
+        raise DataError(f"{file.path} lacks the column {name!r}; it has {present}")
+    return file.table[name]
 
 
-def times(table: pa.Table, path: Path) -> Ints:
+def times(file: AccountTable) -> Ints:
     """The column ts in nanoseconds, shape (n,); raises `DataError` where one is missing."""
-    _column(table, "ts", path)
-    return timestamps(table, "ts", path)
+    _column(file, "ts")
+    return timestamps(file.table, "ts", file.path)
 
 
-def strings(table: pa.Table, name: str, path: Path) -> tuple[pa.Array, Ints]:
+def strings(file: AccountTable, name: str) -> tuple[pa.Array, Ints]:
     """Distinct values of a text column, and the index of each row's value, int64, shape (n,).
 
     Raises
@@ -35,14 +35,16 @@ def strings(table: pa.Table, name: str, path: Path) -> tuple[pa.Array, Ints]:
     DataError
         The column is missing, of another type or no UTF-8, or a value is missing or empty.
     """
-    column = _column(table, name, path)
+    column = _column(file, name)
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"{path}: column {name!r} is {column.type}, expected strings")
+        raise DataError(f"{file.path}: column {name!r} is {column.type}, expected strings")
     try:
         column.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: column {name!r} is damaged: {error}; write it again") from None
+        raise DataError(
+            f"{file.path}: column {name!r} is damaged: {error}; write it again"
+        ) from None
     encoded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
     faulty = codes < 0
@@ -50,7 +52,8 @@ def strings(table: pa.Table, name: str, path: Path) -> tuple[pa.Array, Ints]:
     if empty >= 0:
         faulty |= codes == empty
     if faulty.any():
-        raise DataError(f"{path}: {name} is missing at row {int(np.argmax(faulty))}; fill it")
+        place = file.place(int(np.argmax(faulty)))
+        raise DataError(f"{file.path}: {name} is missing at {place}; fill it")
     return encoded.dictionary, codes
 
 
@@ -66,35 +69,36 @@ def recode(names: pa.Array, codes: Ints, target: pa.Array) -> Ints:
     return np.asarray(place, dtype=np.int64)[codes]
 
 
-def _floats(table: pa.Table, name: str, path: Path) -> Floats:
-    column = _column(table, name, path)
+def _floats(file: AccountTable, name: str) -> Floats:
+    column = _column(file, name)
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-        raise DataError(f"{path}: column {name!r} is {kind}, expected numbers")
+        raise DataError(f"{file.path}: column {name!r} is {kind}, expected numbers")
     values = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
     return np.asarray(values, dtype=np.float64)
 
 
-def numbers(table: pa.Table, name: str, path: Path) -> Floats:
+def numbers(file: AccountTable, name: str) -> Floats:
     """A column of finite numbers, shape (n,); raises `DataError` at the first that is not."""
-    values = _floats(table, name, path)
+    values = _floats(file, name)
     faulty = ~np.isfinite(values)
     if faulty.any():
         row = int(np.argmax(faulty))
         raise DataError(
-            f"{path}: {name} is {values[row]} at row {row}; expected a finite number (0 for none)"
+            f"{file.path}: {name} is {values[row]} at {file.place(row)}; expected a finite number "
+            "(0 for none)"
         )
     return values
 
 
-def prices(table: pa.Table, path: Path) -> Floats:
+def prices(file: AccountTable) -> Floats:
     """The column entry_price, shape (n,), NaN where there is none; refuses 0, less and infinity."""
-    values = _floats(table, "entry_price", path)
+    values = _floats(file, "entry_price")
     faulty = ~np.isnan(values) & ~(np.isfinite(values) & (values > 0.0))
     if faulty.any():
         row = int(np.argmax(faulty))
         raise DataError(
-            f"{path}: entry_price is {values[row]} at row {row}; expected a positive price, or "
-            "none where the position enters at the mark"
+            f"{file.path}: entry_price is {values[row]} at {file.place(row)}; expected a positive "
+            "price, or none where the position enters at the mark"
         )
     return values

@@ -3,7 +3,8 @@
 A folder holds ``positions.parquet`` (ts, account_id, instrument, quantity[, entry_price]),
 ``collateral.parquet`` (ts, account_id, asset, amount) and, where there are any,
 ``events.parquet`` (ts, account_id, kind, amount). Other columns are ignored. Time stamps have any
-unit; without a time zone they are UTC.
+unit; without a time zone they are UTC. Each file may be CSV instead (``positions.csv``), see
+`market.accounts.csv_tables`; there ``ts`` may be missing where the caller gives a time.
 
 The latest ts ≤ T of an account is its full snapshot, **in each file on its own**: the files come
 from different systems of a venue, which write at different times, so a deposit at 10:05 must not
@@ -32,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market.accounts.account_columns import numbers, prices, recode, sorted_union, strings, times
+from market.accounts.account_tables import AccountTable, load_table
 from market.accounts.book import SETTLEMENT_CURRENCY, Book
 from market.core.arrays import Floats, Ints
 from market.core.clock import format_time
@@ -42,16 +44,8 @@ from market.sources.base import AccountUpdates
 CLOSED = "closed"
 """Kind of the event that ends an account."""
 
-MAX_ROWS = 20_000_000
-"""Largest number of rows in one file."""
-
 FOREVER = int(np.iinfo(np.int64).max)
 """End of a segment that no later snapshot ends."""
-
-_COLUMNS = frozenset(
-    ("ts", "account_id", "instrument", "quantity", "entry_price", "asset", "amount", "kind")
-)
-_POSITIONS, _COLLATERAL, _EVENTS = "positions.parquet", "collateral.parquet", "events.parquet"
 
 
 class Event(NamedTuple):
@@ -201,28 +195,56 @@ class AccountHistory:
         )
 
 
-def read_accounts(folder: Path) -> AccountHistory:
+def read_accounts(folder: Path, now: int | None = None) -> AccountHistory:
     """Read the account files of a folder.
+
+    Parameters
+    ----------
+    folder:
+        Of Parquet or CSV files.
+    now:
+        Time in nanoseconds of the rows of a CSV file without the column ``ts``.
 
     Raises
     ------
     DataError
-        The folder or a required file is missing, unreadable or over `MAX_ROWS`; a column is
-        missing or of the wrong type; a time or id is missing, a number is missing or not finite,
-        an entry price is not positive; two rows of a file tell of the same ts, account and
-        instrument or asset. The message names the file and the first row at fault, from 0.
+        The folder or a required file is missing, unreadable or too long, or exists in both forms;
+        a column is missing or of the wrong type; a time or id is missing, a number is missing or
+        not finite, an entry price is not positive; two rows of a file tell of the same ts, account
+        and instrument or asset. The message names the file and the first row at fault: its number
+        from 0, or its line in a CSV file.
     """
     if not folder.is_dir():
         raise DataError(
             f"account folder {folder} does not exist; give an existing one in [accounts] source "
             "or --accounts"
         )
-    events = folder / _EVENTS
+    events = load_table(folder, "events", now)
     return _history(
-        folder,
-        _load(folder / _POSITIONS),
-        _load(folder / _COLLATERAL),
-        _load(events) if events.exists() else _event_table(()),
+        (
+            _load(folder, "positions", now),
+            _load(folder, "collateral", now),
+            events or AccountTable(folder / "events.parquet", event_table(())),
+        ),
+    )
+
+
+def read_account_tables(
+    positions: pa.Table, collateral: pa.Table, events: pa.Table | None = None
+) -> AccountHistory:
+    """Read tables with the columns of the account files.
+
+    Raises
+    ------
+    DataError
+        As `read_accounts`; messages call the tables ``positions``, ``collateral`` and ``events``.
+    """
+    return _history(
+        (
+            AccountTable("positions", positions),
+            AccountTable("collateral", collateral),
+            AccountTable("events", event_table(()) if events is None else events),
+        )
     )
 
 
@@ -249,24 +271,35 @@ def write_accounts(
     DataError
         The times do not rise, or the content would break the rules of `read_accounts`.
     """
-    positions, collateral = _tables(snapshots)
-    tables = (positions, collateral, _event_table(events))
-    history = _history(folder, *tables)
-    for name, table in zip((_POSITIONS, _COLLATERAL, _EVENTS), tables, strict=True):
+    files = _snapshot_files(folder, snapshots, events)
+    history = _history(files)
+    for file in files:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        replace_file(folder / name, sink.getvalue().to_pybytes())
+        pq.write_table(file.table, sink)
+        replace_file(Path(file.path), sink.getvalue().to_pybytes())
     return history
+
+
+def _snapshot_files(
+    folder: Path, snapshots: Iterable[AccountUpdates], events: Sequence[Event]
+) -> tuple[AccountTable, AccountTable, AccountTable]:
+    positions, collateral = snapshot_tables(snapshots)
+    return (
+        AccountTable(folder / "positions.parquet", positions),
+        AccountTable(folder / "collateral.parquet", collateral),
+        AccountTable(folder / "events.parquet", event_table(events)),
+    )
 
 
 def make_history(
     snapshots: Iterable[AccountUpdates], events: Sequence[Event] = ()
 ) -> AccountHistory:
     """What `write_accounts` would return, without files; parameters and errors are the same."""
-    return _history(Path("in memory"), *_tables(snapshots), _event_table(events))
+    return _history(_snapshot_files(Path("in memory"), snapshots, events))
 
 
-def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
+def snapshot_tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
+    """Positions and collateral as `write_accounts` writes them; raises as it does for the times."""
     legs: list[tuple[int, str, str, float, float]] = []
     balances: list[tuple[int, str, str, float]] = []
     last_held: dict[str, str] = {}
@@ -306,7 +339,8 @@ def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
     )
 
 
-def _event_table(events: Sequence[Event]) -> pa.Table:
+def event_table(events: Sequence[Event]) -> pa.Table:
+    """Events as `write_accounts` writes them."""
     return _table(events, kind=pa.string(), amount=pa.float64())
 
 
@@ -321,58 +355,50 @@ def _table(rows: Sequence[tuple[int | str | float, ...]], **columns: pa.DataType
     )
 
 
-def _load(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise DataError(f"account file {path} does not exist; an account folder needs it")
-    try:
-        with pq.ParquetFile(path) as file:
-            rows = file.metadata.num_rows
-            if rows > MAX_ROWS:
-                raise DataError(f"{path} has {rows} rows; the limit is {MAX_ROWS}")
-            return file.read(columns=[c for c in file.schema_arrow.names if c in _COLUMNS])
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}") from error
+def _load(folder: Path, name: str, now: int | None) -> AccountTable:
+    found = load_table(folder, name, now)
+    if found is None:
+        raise DataError(
+            f"account file {folder / name}.parquet does not exist, nor does {name}.csv; an account "
+            "folder needs one of them"
+        )
+    return found
 
 
-def _history(
-    folder: Path, positions: pa.Table, collateral: pa.Table, events: pa.Table
-) -> AccountHistory:
-    files = (folder / _POSITIONS, folder / _COLLATERAL, folder / _EVENTS)
-    owners = [
-        strings(table, "account_id", path)
-        for table, path in zip((positions, collateral, events), files, strict=True)
-    ]
+def _history(files: tuple[AccountTable, AccountTable, AccountTable]) -> AccountHistory:
+    positions, collateral, events = files
+    owners = [strings(file, "account_id") for file in files]
     everyone = sorted_union([names for names, _ in owners])
     accounts = [recode(names, codes, everyone) for names, codes in owners]
-    held = _holdings(positions, files[0], accounts[0], "instrument", "quantity")
-    kept = _holdings(collateral, files[1], accounts[1], "asset", "amount")
+    held = _holdings(positions, accounts[0], "instrument", "quantity")
+    kept = _holdings(collateral, accounts[1], "asset", "amount")
     if not len(held.time) + len(kept.time):
-        raise DataError(f"account files in {folder} hold no rows; nothing can be scored")
-    happened = _events(events, files[2], accounts[2])
+        raise DataError(
+            f"{positions.path} and {collateral.path} hold no rows; nothing can be scored"
+        )
+    happened = _events(events, accounts[2])
     return AccountHistory(
         tuple(everyone.to_pylist()), held, kept, happened, _segments(held, kept, happened)
     )
 
 
-def _events(table: pa.Table, path: Path, account: Ints) -> Events:
-    time = times(table, path)
-    found, codes = strings(table, "kind", path)
+def _events(file: AccountTable, account: Ints) -> Events:
+    time = times(file)
+    found, codes = strings(file, "kind")
     kinds = sorted_union([found])
-    kind, amount = recode(found, codes, kinds), numbers(table, "amount", path)
+    kind, amount = recode(found, codes, kinds), numbers(file, "amount")
     order = np.lexsort((time, account))
     return Events(account[order], time[order], tuple(kinds.to_pylist()), kind[order], amount[order])
 
 
-def _holdings(
-    table: pa.Table, path: Path, account: Ints, name_column: str, amount_column: str
-) -> Holdings:
-    time = times(table, path)
-    found, codes = strings(table, name_column, path)
+def _holdings(file: AccountTable, account: Ints, name_column: str, amount_column: str) -> Holdings:
+    time = times(file)
+    found, codes = strings(file, name_column)
     known = sorted_union([found])
     names, name = tuple(known.to_pylist()), recode(found, codes, known)
-    amount = numbers(table, amount_column, path)
-    priced = amount_column == "quantity" and "entry_price" in table.column_names
-    entry_price = prices(table, path) if priced else np.full(len(time), np.nan)
+    amount = numbers(file, amount_column)
+    priced = amount_column == "quantity" and "entry_price" in file.table.column_names
+    entry_price = prices(file) if priced else np.full(len(time), np.nan)
 
     order = np.lexsort((name, time, account))
     same_snapshot = (np.diff(account[order]) == 0) & (np.diff(time[order]) == 0)
@@ -380,9 +406,9 @@ def _holdings(
     if len(repeated):
         row = int(repeated.min())
         raise DataError(
-            f"{path}: row {row} repeats {name_column} {names[name[row]]!r} of an earlier row with "
-            f"the same account_id and ts {format_time(int(time[row]))}; a snapshot names each "
-            f"{name_column} once: add the rows up, or keep the right one"
+            f"{file.path}: {file.place(row)} repeats {name_column} {names[name[row]]!r} of an "
+            f"earlier row with the same account_id and ts {format_time(int(time[row]))}; a "
+            f"snapshot names each {name_column} once: add the rows up, or keep the right one"
         )
     first = np.flatnonzero(np.r_[True, ~same_snapshot]) if len(order) else order
     return Holdings(

@@ -7,9 +7,10 @@ where several fall into one bar. How long it counts from there is for its reader
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,9 @@ MAX_IMPLIED_VOLATILITY = 100.0
 MAX_SURFACE_FIGURE = 10.0
 """Limits: of a rate an interval, of an annualised volatility as a decimal, and of a difference
 between two of a surface."""
+
+ExogenousKind = Literal["funding", "open_interest", "implied_vol", "option_surface"]
+"""Names of the sources, as in the configuration."""
 
 _SURFACE = {SKEW: "skew_25d", TERM_SLOPE: "atm_term_slope", CURVATURE: "smile_curvature"}
 
@@ -78,6 +82,28 @@ class ExogenousSources:
     option_surface: Mapping[str, Path] | None = None
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class ExogenousTable:
+    """One series of one coin, with the columns that `ExogenousSources` says.
+
+    Attributes
+    ----------
+    kind:
+        Which of the sources.
+    symbol:
+        Bar symbol, or coin of an index.
+    origin:
+        What messages and the report call it.
+    table:
+        Its rows.
+    """
+
+    kind: ExogenousKind
+    symbol: str
+    origin: Path | str
+    table: pa.Table
+
+
 def add_exogenous(history: MarketHistory, sources: ExogenousSources) -> MarketHistory:
     """A history whose panel also knows these sources; the report counts what was read.
 
@@ -86,27 +112,25 @@ def add_exogenous(history: MarketHistory, sources: ExogenousSources) -> MarketHi
     DataError
         A folder or file is missing or breaks its form, or an index belongs to no symbol.
     """
+    return add_exogenous_tables(history, _read_tables(sources, history.bars.symbols))
+
+
+def add_exogenous_tables(history: MarketHistory, tables: Iterable[ExogenousTable]) -> MarketHistory:
+    """A history whose panel also knows these series; the report counts what was used.
+
+    Raises
+    ------
+    DataError
+        A table breaks its form, or belongs to no symbol.
+    """
     panel = history.bars
     shape = (len(panel), len(panel.symbols), EXOGENOUS_WIDTH)
     context = np.full(shape, np.nan) if panel.exogenous is None else panel.exogenous.copy()
     quality: list[ExogenousQuality] = []
-    for name, folder, column, read in (
-        ("funding", sources.funding, FUNDING, _read_funding),
-        ("open_interest", sources.open_interest, OPEN_INTEREST, _read_open_interest),
-    ):
-        if folder is not None:
-            for s, path in _files(name, folder, panel.symbols):
-                known, values = read(path)
-                quality.append(_enter(context, column, s, path, panel, known, values))
-    for name, path in (sources.option_surface or {}).items():
-        s = _index_column(name, panel.symbols, "option_surface")
-        for column, key in _SURFACE.items():
-            known, values = _read_surface(path, key)
-            quality.append(_enter(context, column, s, path, panel, known, values))
-    for name, path in (sources.implied_vol or {}).items():
-        s = _index_column(name, panel.symbols, "implied_vol")
-        known, values = _read_implied_volatility(path)
-        quality.append(_enter(context, IMPLIED_VOLATILITY, s, path, panel, known, values))
+    for one in tables:
+        s = _symbol_column(one, panel.symbols)
+        for column, known, values in _series(one):
+            quality.append(_enter(context, column, s, one.origin, panel, known, values))
     if not quality:
         return history
     return replace(
@@ -116,11 +140,45 @@ def add_exogenous(history: MarketHistory, sources: ExogenousSources) -> MarketHi
     )
 
 
-def _files(name: str, folder: Path, symbols: Sequence[str]) -> list[tuple[int, Path]]:
+def _read_tables(sources: ExogenousSources, symbols: Sequence[str]) -> Iterator[ExogenousTable]:
+    """Series of the files one by one, each read when its turn has come."""
+    folders: tuple[tuple[ExogenousKind, Path | None], ...] = (
+        ("funding", sources.funding),
+        ("open_interest", sources.open_interest),
+    )
+    for kind, folder in folders:
+        if folder is not None:
+            for path in _files(kind, folder, symbols):
+                yield ExogenousTable(kind, path.stem, path, _table(path))
+    indices: tuple[tuple[ExogenousKind, Mapping[str, Path] | None], ...] = (
+        ("option_surface", sources.option_surface),
+        ("implied_vol", sources.implied_vol),
+    )
+    for kind, files in indices:
+        for name, path in (files or {}).items():
+            if not path.is_file():
+                raise DataError(f"file {path} does not exist; check [market] {kind}")
+            yield ExogenousTable(kind, name, path, _table(path))
+
+
+def _series(one: ExogenousTable) -> Iterator[tuple[int, Ints, Floats]]:
+    """Columns of `BarPanel.exogenous` that a table fills, with times and values."""
+    if one.kind == "option_surface":
+        for column, key in _SURFACE.items():
+            yield column, *_surface(one.table, key, one.origin)
+    elif one.kind == "funding":
+        yield FUNDING, *_funding(one.table, one.origin)
+    elif one.kind == "open_interest":
+        yield OPEN_INTEREST, *_open_interest(one.table, one.origin)
+    else:
+        yield IMPLIED_VOLATILITY, *_implied_volatility(one.table, one.origin)
+
+
+def _files(name: str, folder: Path, symbols: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist; check [market] {name}")
-    found = [(s, folder / f"{symbol}.parquet") for s, symbol in enumerate(symbols)]
-    found = [(s, path) for s, path in found if path.is_file()]
+    found = [folder / f"{symbol}.parquet" for symbol in symbols]
+    found = [path for path in found if path.is_file()]
     if not found:
         raise DataError(
             f"folder {folder} holds no <SYMBOL>.parquet of this market's symbols "
@@ -129,12 +187,13 @@ def _files(name: str, folder: Path, symbols: Sequence[str]) -> list[tuple[int, P
     return found
 
 
-def _index_column(name: str, symbols: Sequence[str], key: str) -> int:
-    for symbol in (name, f"{name}USDT"):
+def _symbol_column(one: ExogenousTable, symbols: Sequence[str]) -> int:
+    for symbol in (one.symbol, f"{one.symbol}USDT"):
         if symbol in symbols:
             return symbols.index(symbol)
     raise DataError(
-        f"[market] {key} names {name!r} and the market has no symbol {name}USDT; add its "
+        f"[market] {one.kind} names {one.symbol!r} and the market has no symbol {one.symbol}USDT; "
+        "add its "
         "bars or leave it out"
     )
 
@@ -143,7 +202,7 @@ def _enter(
     context: Floats,
     column: int,
     s: int,
-    path: Path,
+    path: Path | str,
     panel: BarPanel,
     known: Ints,
     values: Floats,
@@ -177,12 +236,16 @@ def _table(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
-    if "ts" not in table.column_names or table.num_rows == 0:
-        raise DataError(f"{path} has no rows or no column ts; expected time stamps in UTC")
     return table
 
 
-def _column(table: pa.Table, names: tuple[str, ...], path: Path) -> Floats:
+def _times(table: pa.Table, path: Path | str) -> Ints:
+    if "ts" not in table.column_names or table.num_rows == 0:
+        raise DataError(f"{path} has no rows or no column ts; expected time stamps in UTC")
+    return timestamps(table, "ts", path)
+
+
+def _column(table: pa.Table, names: tuple[str, ...], path: Path | str) -> Floats:
     for name in names:
         if name in table.column_names:
             return floats(table, name, path)
@@ -191,10 +254,9 @@ def _column(table: pa.Table, names: tuple[str, ...], path: Path) -> Floats:
     )
 
 
-def _read_funding(path: Path) -> tuple[Ints, Floats]:
-    table = _table(path)
+def _funding(table: pa.Table, path: Path | str) -> tuple[Ints, Floats]:
     # Some stamps are a few milliseconds past the hour.
-    known = (timestamps(table, "ts", path) + MINUTE // 2) // MINUTE * MINUTE
+    known = (_times(table, path) + MINUTE // 2) // MINUTE * MINUTE
     rate = _column(table, ("funding_rate", "rate"), path)
     order = np.argsort(known, kind="stable")
     known, rate = known[order], rate[order]
@@ -210,28 +272,19 @@ def _read_funding(path: Path) -> tuple[Ints, Floats]:
     return known, np.where(possible, rate / hours, np.nan)
 
 
-def _read_open_interest(path: Path) -> tuple[Ints, Floats]:
-    table = _table(path)
+def _open_interest(table: pa.Table, path: Path | str) -> tuple[Ints, Floats]:
     amount = _column(table, ("open_interest",), path)
-    return timestamps(table, "ts", path), np.where(
-        (amount > 0.0) & (amount <= MAX_VOLUME), amount, np.nan
-    )
+    return _times(table, path), np.where((amount > 0.0) & (amount <= MAX_VOLUME), amount, np.nan)
 
 
-def _read_surface(path: Path, key: str) -> tuple[Ints, Floats]:
-    if not path.is_file():
-        raise DataError(f"file {path} does not exist; check [market] option_surface")
-    table = _table(path)
+def _surface(table: pa.Table, key: str, path: Path | str) -> tuple[Ints, Floats]:
     values = _column(table, (key,), path)
     possible = np.abs(values) <= MAX_SURFACE_FIGURE
-    return timestamps(table, "ts", path), np.where(possible, values, np.nan)
+    return _times(table, path), np.where(possible, values, np.nan)
 
 
-def _read_implied_volatility(path: Path) -> tuple[Ints, Floats]:
-    if not path.is_file():
-        raise DataError(f"file {path} does not exist; check [market] implied_vol")
-    table = _table(path)
+def _implied_volatility(table: pa.Table, path: Path | str) -> tuple[Ints, Floats]:
     index = _column(table, ("close", "dvol_close"), path) / 100.0
     possible = (index > 0.0) & (index <= MAX_IMPLIED_VOLATILITY)
     # The close of an hour is known when the hour is over.
-    return timestamps(table, "ts", path) + HOUR, np.where(possible, index, np.nan)
+    return _times(table, path) + HOUR, np.where(possible, index, np.nan)

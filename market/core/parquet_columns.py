@@ -14,7 +14,7 @@ from market.core.clock import END_OF_TIME, FIRST_TIME, TIME_RANGE, format_time
 from market.core.errors import DataError
 
 
-def timestamps(table: pa.Table, name: str, path: Path) -> Ints:
+def timestamps(table: pa.Table, name: str, path: Path | str) -> Ints:
     """A column of time stamps as nanoseconds; any unit, naive ones are UTC.
 
     Raises
@@ -27,7 +27,11 @@ def timestamps(table: pa.Table, name: str, path: Path) -> Ints:
     if not pa.types.is_timestamp(column.type):
         raise DataError(f"{path}: column {name!r} is {column.type}, expected a timestamp in UTC")
     if column.null_count:
-        raise DataError(f"{path}: column {name!r} has {column.null_count} missing values")
+        first = int(np.argmax(column.is_null().to_numpy()))
+        raise DataError(
+            f"{path}: column {name!r} has {column.null_count} missing values, the first in row "
+            f"{first}"
+        )
     try:
         nanoseconds = column.cast(pa.timestamp("ns", tz=column.type.tz)).cast(pa.int64())
     except pa.ArrowInvalid as error:
@@ -45,7 +49,7 @@ def timestamps(table: pa.Table, name: str, path: Path) -> Ints:
     return times
 
 
-def floats(table: pa.Table, name: str, path: Path) -> Floats:
+def floats(table: pa.Table, name: str, path: Path | str) -> Floats:
     """A column of numbers as float64, missing ones as NaN.
 
     Raises

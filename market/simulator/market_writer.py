@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +38,21 @@ def write_bars(panel: BarPanel, folder: Path) -> tuple[Path, ...]:
     tuple of Path
         One file a symbol, in the panel's order.
     """
+    tables = bar_tables(panel)
+    return tuple(_write(folder / f"{name}.parquet", table) for name, table in tables.items())
+
+
+def bar_tables(panel: BarPanel) -> dict[str, pa.Table]:
+    """The content of the files of `write_bars`, by symbol."""
     fields = (("open", OPEN), ("high", HIGH), ("low", LOW), ("close", CLOSE), ("volume", VOLUME))
-    written = []
+    tables = {}
     for column, symbol in enumerate(panel.symbols):
         bars = panel.values[:, column]
         exists = np.isfinite(bars[:, CLOSE])
         content = {"ts": _times(panel.opens[exists])}
         content |= {name: pa.array(bars[exists, field]) for name, field in fields}
-        written.append(_write(folder / f"{symbol}.parquet", content))
-    return tuple(written)
+        tables[symbol] = pa.table(content)
+    return tables
 
 
 def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
@@ -61,11 +68,24 @@ def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
     DataError
         The panel has no context.
     """
+    return tuple(
+        _write(folder / kind / f"{name}.parquet", table)
+        for kind, name, table in quote_tables(market)
+    )
+
+
+def quote_tables(market: SimulatedMarket) -> Iterator[tuple[str, str, pa.Table]]:
+    """The content of the files of `write_quotes`: folder, symbol or asset, and table of each.
+
+    Raises
+    ------
+    DataError
+        The panel has no context.
+    """
     panel, context = market.panel, market.panel.exogenous
     if context is None:
         raise DataError("the market has no context to write; simulate it with simulate_market")
     closes = panel.closes
-    written = []
     for column, symbol in enumerate(panel.symbols):
         own = context[:, column]
         settled = np.isfinite(own[:, FUNDING])
@@ -74,15 +94,14 @@ def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
             "funding_rate": pa.array(own[settled, FUNDING] * SETTLEMENT_HOURS),
             "interval_hours": pa.array(np.full(int(settled.sum()), SETTLEMENT_HOURS)),
         }
-        written.append(_write(folder / "funding" / f"{symbol}.parquet", funding))
+        yield "funding", symbol, pa.table(funding)
         indexed = np.isfinite(own[:, IMPLIED_VOLATILITY])
         if indexed.any():
             index = {
                 "ts": _times(closes[indexed]),
                 "close": pa.array(own[indexed, IMPLIED_VOLATILITY] * 100.0),
             }
-            asset = symbol.removesuffix("USDT")
-            written.append(_write(folder / "implied_vol" / f"{asset}.parquet", index))
+            yield "implied_vol", symbol.removesuffix("USDT"), pa.table(index)
         shown = np.isfinite(own[:, BASIS])
         quotes = {
             "ts": _times(closes[shown]),
@@ -91,16 +110,15 @@ def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
             "basis": pa.array(own[shown, BASIS]),
             "open_interest": pa.array(own[shown, OPEN_INTEREST]),
         }
-        written.append(_write(folder / "quotes" / f"{symbol}.parquet", quotes))
-    return tuple(written)
+        yield "quotes", symbol, pa.table(quotes)
 
 
 def _times(nanoseconds: np.ndarray) -> pa.Array:
     return pa.array(nanoseconds, pa.timestamp("ns", tz="UTC"))
 
 
-def _write(path: Path, content: dict[str, pa.Array]) -> Path:
+def _write(path: Path, table: pa.Table) -> Path:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(content), sink)
+    pq.write_table(table, sink)
     replace_file(path, sink.getvalue().to_pybytes())
     return path

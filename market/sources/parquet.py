@@ -67,21 +67,10 @@ class BarFolder:
             column has another type.
         """
         path = self.path / f"{symbol}.parquet"
-        table = self._table(path)
-        values = np.zeros((table.num_rows, 5))
-        for column, name in enumerate((*_PRICES, "volume")):
-            if name in table.column_names:
-                values[:, column] = floats(table, name, path)
-        ts = timestamps(table, "ts", path)
-        known = _known_times(table, path) if "known_at" in table.column_names else None
-        if start is None and end is None:
-            return BarUpdates(symbol, ts, values, known)
-        inside = (ts >= (ts if start is None else start)) & (ts < (ts + 1 if end is None else end))
-        known = None if known is None else known[inside]
-        return BarUpdates(symbol, ts[inside], values[inside], known)
+        return bars_of_table(symbol, self._table(path), path, start, end)
 
     def _table(self, path: Path) -> pa.Table:
-        needed = ("ts", *_PRICES) if self.kind == "mark" else ("ts", *_PRICES, "volume")
+        needed = bar_columns(self.kind)
         try:
             file = pq.ParquetFile(path)
             present = set(file.schema_arrow.names)
@@ -103,7 +92,39 @@ class BarFolder:
         return table
 
 
-def _known_times(table: pa.Table, path: Path) -> Ints:
+def bar_columns(kind: BarKind) -> tuple[str, ...]:
+    """Columns that bars of a kind of price need."""
+    return ("ts", *_PRICES) if kind == "mark" else ("ts", *_PRICES, "volume")
+
+
+def bars_of_table(
+    symbol: str,
+    table: pa.Table,
+    origin: Path | str,
+    start: int | None = None,
+    end: int | None = None,
+) -> BarUpdates:
+    """Bars of a table with `bar_columns`, of those that open within start ≤ ts < end.
+
+    Raises
+    ------
+    DataError
+        A column has another type; the message names `origin`.
+    """
+    values = np.zeros((table.num_rows, 5))
+    for column, name in enumerate((*_PRICES, "volume")):
+        if name in table.column_names:
+            values[:, column] = floats(table, name, origin)
+    ts = timestamps(table, "ts", origin)
+    known = _known_times(table, origin) if "known_at" in table.column_names else None
+    if start is None and end is None:
+        return BarUpdates(symbol, ts, values, known)
+    inside = (ts >= (ts if start is None else start)) & (ts < (ts + 1 if end is None else end))
+    known = None if known is None else known[inside]
+    return BarUpdates(symbol, ts[inside], values[inside], known)
+
+
+def _known_times(table: pa.Table, path: Path | str) -> Ints:
     """Column ``known_at`` in nanoseconds, `AT_CLOSE` where it is missing."""
     missing = np.asarray(table["known_at"].is_null().to_numpy(), dtype=np.bool_)
     column = table["known_at"].combine_chunks()
@@ -116,14 +137,18 @@ def _known_times(table: pa.Table, path: Path) -> Ints:
 
 @dataclass(frozen=True)
 class AccountFolder:
-    """A folder of account files, see `market.accounts.account_files`; read once."""
+    """A folder of account files, see `market.accounts.account_files`; read once.
+
+    `now`, nanoseconds, is the time of the rows of CSV files without ``ts``.
+    """
 
     path: Path
+    now: int | None = None
 
     @cached_property
     def history(self) -> AccountHistory:
         """All accounts over time; raises as `read_accounts`."""
-        return read_accounts(self.path)
+        return read_accounts(self.path, self.now)
 
     def accounts_at(self, time: int) -> AccountUpdates:
         """All accounts as known at a time, sorted by account id; raises as `read_accounts`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,11 @@ if TYPE_CHECKING:
 
 _PARENT = "mlflow.parentRunId"
 _NOTE = "mlflow.note.content"
+
+
+def to_milliseconds(nanoseconds: int) -> int:
+    """A time as MLflow counts it."""
+    return nanoseconds // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class FoldRun:
         Written to ``fold.json``.
     evaluated:
         False where the fold could not be trained: the run is then FAILED.
+    started, ended:
+        When it was computed, in nanoseconds since 1970 UTC.
     """
 
     name: str
@@ -43,10 +49,20 @@ class FoldRun:
     note: str
     record: Mapping[str, Any]
     evaluated: bool
+    started: int
+    ended: int
 
 
-def log_fold(client: MlflowClient, experiment: str, parent: str, fold: FoldRun) -> str:
+def log_fold(
+    client: MlflowClient,
+    experiment: str,
+    parent: str,
+    fold: FoldRun,
+    origin: Mapping[str, str],
+) -> str:
     """Log a fold as a run nested under `parent`; returns its id.
+
+    `origin` has MLflow's own tags of user and source, which are those of the parent.
 
     References
     ----------
@@ -54,9 +70,10 @@ def log_fold(client: MlflowClient, experiment: str, parent: str, fold: FoldRun) 
     """
     from mlflow.entities import Metric, Param
 
-    now = time.time_ns() // 1_000_000
-    tags = {**fold.tags, _PARENT: parent, _NOTE: fold.note}
-    run_id = str(client.create_run(experiment, run_name=fold.name, tags=tags).info.run_id)
+    started, now = to_milliseconds(fold.started), to_milliseconds(fold.ended)
+    tags = {**fold.tags, **origin, _PARENT: parent, _NOTE: fold.note}
+    run = client.create_run(experiment, started, tags, run_name=fold.name)
+    run_id = str(run.info.run_id)
     ended = "FAILED"
     try:
         client.log_batch(
@@ -67,5 +84,5 @@ def log_fold(client: MlflowClient, experiment: str, parent: str, fold: FoldRun) 
         client.log_text(run_id, canonical_json(fold.record).decode(), "fold.json")
         ended = "FINISHED" if fold.evaluated else "FAILED"
     finally:
-        client.set_terminated(run_id, ended)
+        client.set_terminated(run_id, ended, now)
     return run_id

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from market.core.errors import ModelError
+from models.bundle.bundle import MANIFEST_FILE
 from models.mlflow.store import Tracking, is_missing, mlflow_client
 from models.mlflow.tracking import (
     BACKTEST_FILE,
     EVALUATION_FILE,
     GATES_FILE,
-    MANIFEST_FILE,
     MODEL_CARD_FILE,
     REVIEW_FILE,
 )

@@ -156,6 +156,8 @@ def _quiet_warnings() -> Iterator[None]:
         warnings.filterwarnings(
             "ignore", message=".*Any type hint is inferred", category=UserWarning
         )
+        # It compares the names of an example's columns with a range, which pandas 3 deprecates.
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
         yield
 
 

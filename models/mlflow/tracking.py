@@ -1,4 +1,4 @@
-"""Log of a training as an MLflow run: parameters, figures, artifacts and the graph itself."""
+"""Log of a training as an MLflow run: parameters, figures, artifacts and the model itself."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from market.core.arrays import Floats
+from market.core.clock import format_time
 from market.core.errors import ModelError
-from models.bundle.manifest import parse_manifest
-from models.bundle.schema import ModelSchema, canonical_json, is_sha256
-from models.mlflow.fold_runs import FoldRun, log_fold
+from models.bundle.bundle import MANIFEST_FILE, Bundle
+from models.bundle.schema import canonical_json, is_sha256
+from models.mlflow.fold_runs import FoldRun, log_fold, to_milliseconds
+from models.mlflow.logged_model import log_model
 from models.mlflow.registry import BUNDLE_TAG, find_version, register_version
 from models.mlflow.run_figures import training_metrics
 from models.mlflow.store import Tracking, mlflow_client
-from models.onnx.scorer import INPUT, PROBABILITY, RAW_SCORE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models import ModelSignature
 
 EVALUATION_FILE = "evaluation.json"
 GATES_FILE = "gates.json"
 BACKTEST_FILE = "backtest.json"
-MANIFEST_FILE = "manifest.json"
 MODEL_CARD_FILE = "model_card.md"
 REVIEW_FILE = "review.json"
 PLOTS_FOLDER = "plots"
 VERSION_TAG = "registered_version"
-LOGGED_MODEL = "model"
-REQUIREMENTS = ("numpy", "onnxruntime")
-"""Packages that the logged model needs, pinned to the versions at hand."""
 
 _SYSTEM_TAGS = "mlflow."
 _SHORT_SHA = 12
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _DIGEST_LENGTH = 36
 # MLflow's own limits for one request.
 _METRICS_PER_BATCH = 1000
@@ -62,8 +61,10 @@ class TrainingRun:
 
     Attributes
     ----------
-    bundle_sha256, data_sha256, ruleset_sha256, features_sha256:
-        Hashes of the bundle, the training data, the rule set and the feature registry.
+    bundle:
+        What the training made.
+    data_sha256, ruleset_sha256:
+        Hashes of the training data and the rule set.
     params:
         Settings of the training, flat.
     evaluation:
@@ -75,12 +76,16 @@ class TrainingRun:
         ``promoted``, ``kept``, ``refused`` or ``failed``.
     reasons:
         Why, one sentence each.
-    onnx, manifest:
-        Those files of the bundle.
     plots:
         PNG bytes by name, with or without ``.png``, or SVG bytes by name with ``.svg``.
     model_card:
         Markdown.
+    example:
+        A few rows of the model's features, float64, shape (N, F).
+    started:
+        When the training began, in nanoseconds since 1970 UTC; the run ends when it is logged.
+    user, source, commit:
+        Who ran it, by what command, and the commit of the code where there is one.
     backtest:
         The object of ``backtest --json``, or None.
     review:
@@ -95,19 +100,21 @@ class TrainingRun:
         Child runs.
     """
 
-    bundle_sha256: str
+    bundle: Bundle
     data_sha256: str
     ruleset_sha256: str
-    features_sha256: str
     params: Mapping[str, str | int | float]
     evaluation: Mapping[str, Any]
     gates: Mapping[str, Mapping[str, Any]]
     verdict: str
     reasons: Sequence[str]
-    onnx: bytes
-    manifest: bytes
     plots: Mapping[str, bytes]
     model_card: str
+    example: Floats
+    started: int
+    user: str
+    source: str
+    commit: str | None
     backtest: Mapping[str, Any] | None = None
     review: Mapping[str, Any] | None = None
     note: str = ""
@@ -125,7 +132,7 @@ class LoggedTraining:
 
 
 def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
-    """Log a training as one run and register its graph once per bundle.
+    """Log a training as one run and register its bundle once per bundle.
 
     Everything is checked and written as text before MLflow is touched. The version is registered
     last, so that an unfinished run has none; a bundle that is registered already
@@ -140,44 +147,43 @@ def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
 
     Returns
     -------
-    Logged
-        Run and version.
+    Run and version.
 
     Raises
     ------
     ModelError
-        A hash, the manifest, the graph, a plot's name or a figure (NaN or infinite) is malformed:
+        A hash, a file of the bundle, a plot's name or a figure (NaN or infinite) is malformed:
         nothing is logged. MLflow or its store failed: the run, if there is one, ends as FAILED.
 
     References
     ----------
-    MLflow documentation, "Tracking" and ``mlflow.onnx``.
+    MLflow documentation, "Tracking" and ``mlflow.pyfunc``.
     """
-    _, schema = parse_manifest(run.manifest)
-    graph = _graph(run.onnx)
     files = _files(run)
-    tags = _tags(run)
+    origin = _origin(run)
+    tags = _tags(run) | origin
     walk_forward = (run.review or {}).get("walk_forward")
     metrics = training_metrics(run.evaluation, run.gates, run.backtest, walk_forward)
 
     with mlflow_client(tracking) as client:
-        name = f"{run.verdict}/{run.bundle_sha256[:_SHORT_SHA]}"
         experiment = _experiment_id(client, tracking)
-        run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+        started = to_milliseconds(run.started)
+        name = _run_name(client, experiment, tracking, run)
+        run_id = client.create_run(experiment, started, tags, run_name=name).info.run_id
         with _active_run(tracking, run_id):
             # Before the metrics, each of which MLflow would read back to copy it to the model.
-            model_id = _log_graph(graph, schema, run.bundle_sha256)
+            model_id = log_model(run.bundle, run.example)
             _log_figures(client, run_id, run.params, metrics)
             _log_dataset(client, run_id, run)
             _log_files(client, run_id, files)
             for fold in run.folds:
-                log_fold(client, experiment, run_id, fold)
-            version = find_version(client, tracking, run.bundle_sha256)
+                log_fold(client, experiment, run_id, fold, origin)
+            version = find_version(client, tracking, run.bundle.sha256)
             if version is None:
                 version = register_version(
                     client,
                     tracking,
-                    run.bundle_sha256,
+                    run.bundle.sha256,
                     run_id=run_id,
                     model_id=model_id,
                     description=run.note,
@@ -186,22 +192,12 @@ def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
     return LoggedTraining(run_id, version)
 
 
-def _graph(onnx_bytes: bytes) -> Any:
-    import onnx
-
-    try:
-        onnx.checker.check_model(onnx_bytes)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(f"graph is not valid ONNX ({error}); export the model again") from error
-    return onnx.load_model_from_string(onnx_bytes)
-
-
 def _files(run: TrainingRun) -> dict[str, bytes]:
     """Artifacts of a run by path."""
     files = {
         EVALUATION_FILE: _readable_json(run.evaluation),
         GATES_FILE: _readable_json(run.gates),
-        MANIFEST_FILE: run.manifest,
+        MANIFEST_FILE: run.bundle.read(MANIFEST_FILE),
         MODEL_CARD_FILE: run.model_card.encode(),
     }
     if run.backtest is not None:
@@ -233,10 +229,10 @@ def _readable_json(value: Mapping[str, Any]) -> bytes:
 
 def _tags(run: TrainingRun) -> dict[str, str]:
     hashes = {
-        BUNDLE_TAG: run.bundle_sha256,
+        BUNDLE_TAG: run.bundle.sha256,
         "data_sha256": run.data_sha256,
         "ruleset_sha256": run.ruleset_sha256,
-        "features_sha256": run.features_sha256,
+        "features_sha256": run.bundle.schema.features_sha256,
     }
     for name, sha in hashes.items():
         if not is_sha256(sha):
@@ -252,6 +248,34 @@ def _tags(run: TrainingRun) -> dict[str, str]:
         "verdict": run.verdict,
         "reasons": canonical_json(list(run.reasons)).decode(),
     }
+
+
+def _origin(run: TrainingRun) -> dict[str, str]:
+    """MLflow's own tags of who and what made a run."""
+    tags = {
+        "mlflow.user": run.user,
+        "mlflow.source.name": run.source,
+        "mlflow.source.type": "LOCAL",
+    }
+    # A commit with changes on top is none that another could check out.
+    if run.commit is not None and _COMMIT.fullmatch(run.commit):
+        tags["mlflow.source.git.commit"] = run.commit
+    return tags
+
+
+def _run_name(client: MlflowClient, experiment: str, tracking: Tracking, run: TrainingRun) -> str:
+    """Experiment, verdict, time and bundle; a number follows where a run has that name."""
+    time = format_time(run.started)[:19]
+    name = f"{tracking.experiment} {run.verdict} {time} {run.bundle.sha256[:_SHORT_SHA]}"
+    # Names of earlier runs that begin alike; the bundle and the second make these few.
+    taken = {
+        other.info.run_name
+        for other in client.search_runs(
+            [experiment], f"tags.{BUNDLE_TAG} = '{run.bundle.sha256}'", max_results=1000
+        )
+    }
+    numbered = (name if k == 1 else f"{name} ({k})" for k in count(1))
+    return next(each for each in numbered if each not in taken)
 
 
 def _experiment_id(client: MlflowClient, tracking: Tracking) -> str:
@@ -276,45 +300,6 @@ def _active_run(tracking: Tracking, run_id: str) -> Iterator[None]:
     mlflow.set_tracking_uri(tracking.uri)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         yield
-
-
-def _log_graph(graph: Any, schema: ModelSchema, bundle_sha256: str) -> str:
-    """Log the graph to the active run; returns the id of the logged model.
-
-    Signature and requirements are passed: MLflow would take seconds to guess them.
-    """
-    import mlflow.onnx
-
-    info = mlflow.onnx.log_model(
-        graph,
-        name=LOGGED_MODEL,
-        signature=_signature(schema),
-        pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
-        metadata={
-            BUNDLE_TAG: bundle_sha256,
-            "features": list(schema.features),
-            "horizons": list(schema.horizons),
-        },
-        onnx_execution_providers=["CPUExecutionProvider"],
-        onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
-        save_as_external_data=False,
-    )
-    return str(info.model_id)
-
-
-def _signature(schema: ModelSchema) -> ModelSignature:
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    def matrix(name: str, width: int) -> TensorSpec:
-        return TensorSpec(np.dtype(np.float64), (-1, width), name)
-
-    width = len(schema.horizons)
-    return ModelSignature(
-        inputs=Schema([matrix(INPUT, len(schema.features))]),
-        outputs=Schema([matrix(PROBABILITY, width), matrix(RAW_SCORE, width)]),
-    )
 
 
 def _log_figures(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -40,7 +42,7 @@ def require(extra: str, verb: str) -> None:
     if missing:
         raise MissingExtraError(
             f"{verb} needs the {extra} extra, and {', '.join(missing)} cannot be imported; "
-            f"install margincast[{extra}]"
+            f"install it: {_install(extra)}"
         )
 
 
@@ -49,8 +51,13 @@ def missing_module(error: ModuleNotFoundError) -> str | None:
     name = (error.name or "").partition(".")[0]
     for extra, modules in MODULES.items():
         if name in modules:
-            return f"this needs the {extra} extra ({error}); install margincast[{extra}]"
+            return f"this needs the {extra} extra ({error}); install it: {_install(extra)}"
     return None
+
+
+def _install(extra: str) -> str:
+    """The command that installs an extra into the running interpreter's environment."""
+    return shlex.join([sys.executable, "-m", "pip", "install", f"margincast[{extra}]"])
 
 
 def _installed(name: str) -> bool:

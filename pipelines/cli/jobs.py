@@ -10,7 +10,6 @@ import typer
 from pipelines.cli.extras import require
 from pipelines.cli.options import AccountFiles, ConfigFile, JsonFile, PageFile, options_given
 from pipelines.cli.settings import load_config
-from pipelines.config.config import DEFAULT_FILE
 
 DRIFTED = 5
 HISTORY_DIFFERS = 4
@@ -63,6 +62,7 @@ def schedule(
 ) -> None:
     """Run retraining, drift checks, heads and reports by cron; --once exits 1 on a failure."""
     require("training", "schedule")
+    from pipelines.config.config import DEFAULT_FILE
     from pipelines.reports.report import facts, show, write_json
     from pipelines.scheduler.schedule import Scheduler, next_starts
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import ConfigFile, JsonFile
-from pipelines.cli.settings import load_config
+from pipelines.cli.settings import load_config, say
 
 keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
 
@@ -77,10 +77,12 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     """List the keys, never their secrets."""
     import time
 
+    from rich.markup import escape
+
     from ledger.keys import Keys
     from ledger.store import Ledger
     from market.core.clock import format_time
-    from pipelines.reports.report import show
+    from pipelines.reports.report import new_table, print_table, write_json
 
     def shown(moment: int | None) -> str | None:
         return None if moment is None else format_time(moment)
@@ -88,7 +90,7 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
         keys = Keys(ledger).list_keys()
     now = time.time_ns()
-    listed = {
+    listed: dict[str, dict[str, Any]] = {
         key.key_id: {
             "label": key.label,
             "scopes": list(key.scopes),
@@ -100,7 +102,13 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
         }
         for key in keys
     }
-    show("keys", listed, json)
+    write_json(listed, json)
+    table = new_table("keys; --json has all", ("id", "label", "scopes", "state", "expires"), ())
+    for key_id, facts in listed.items():
+        scopes = ", ".join(facts["scopes"])
+        cells = (key_id, facts["label"], scopes, facts["state"], facts["expires_at"] or "never")
+        table.add_row(*(escape(cell) for cell in cells))
+    print_table(table)
 
 
 @keys_app.command("revoke")
@@ -108,11 +116,11 @@ def keys_revoke(key_id: KeyId, config: ConfigFile = None, json: JsonFile = None)
     """Revoke a key."""
     from ledger.keys import Keys
     from ledger.store import Ledger
-    from pipelines.reports.report import write_json
+    from pipelines.reports.report import show
 
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
         Keys(ledger).revoke(key_id)
-    write_json({"key_id": key_id, "revoked": True}, json)
+    show("key", {"key_id": key_id, "revoked": True}, json)
 
 
 def _duration(text: str) -> int | None:
@@ -126,4 +134,4 @@ def _show_once(key_id: str, secret: str, facts: dict[str, Any], json: JsonFile) 
     from pipelines.reports.report import write_json
 
     write_json({"key_id": key_id, **facts}, json)
-    typer.echo(secret)
+    say(secret)

@@ -13,7 +13,7 @@ import typer
 from market.core.errors import AlteredError
 from market.core.redaction import redact
 from pipelines.cli.options import ConfigFile, JsonFile
-from pipelines.cli.settings import load_config, log_as_json
+from pipelines.cli.settings import load_config, log_as_json, say
 
 ledger_app = typer.Typer(help="Audit the ledger.", no_args_is_help=True)
 
@@ -115,8 +115,8 @@ def ledger_keygen(json: JsonFile = None) -> None:
 
     pair = make_key_pair()
     write_json({"public_key": pair.public}, json)
-    typer.echo(f"{KEY_VARIABLE}={pair.private}")
-    typer.echo(f'heads_public_keys = ["{pair.public}"]')
+    say(f"{KEY_VARIABLE}={pair.private}")
+    say(f'heads_public_keys = ["{pair.public}"]')
 
 
 @ledger_app.command("replay")
@@ -138,7 +138,7 @@ def ledger_replay(
     show("ledger replay", report, json)
     if report["verdict"] == "superseded":
         changes = "; ".join(f"ADR {c['adr']}: {c['title']}" for c in report["superseded_by"])
-        typer.echo(f"margincast: superseded, the record differs as these changes say: {changes}")
+        say(f"margincast: superseded, the record differs as these changes say: {changes}")
     elsewhere = report["equal_within"] and not report["same_machine"]
     if report["verdict"] == "different" and not elsewhere:
         raise typer.Exit(NOT_INTACT)

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -44,13 +44,16 @@ from pipelines.cli.policy import policy
 from pipelines.cli.report import report_app
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.cli.settings import load_config, log_as_json, warn
-from pipelines.config.config import Config
+from pipelines.cli.usage.examples import add_usage
+from pipelines.cli.usage.shell import show_version
+
+if TYPE_CHECKING:
+    from pipelines.config.config import Config
 
 app = typer.Typer(
     name="margincast",
     help="Forecast margin calls and propose add-ons bounded by rules.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(rulesets_app, name="rulesets")
@@ -65,14 +68,39 @@ for verb in (
 
 SAFETY_GATE_FAILED = 3
 ALL_DEGRADED = 5
+ACCOUNTS_REFUSED = 6
 
 
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            envvar="MARGINCAST_QUIET",
+            help="No progress on stderr; errors and warnings only.",
+        ),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=show_version, is_eager=True),
+    ] = False,
 ) -> None:
     if debug:
         os.environ["MARGINCAST_DEBUG"] = "1"
+    if quiet:
+        os.environ["MARGINCAST_QUIET"] = "1"
+
+
+@app.command()
+def init() -> None:
+    """Write margincast.toml, with every key explained, in the current folder."""
+    from pipelines.config.config import DEFAULT_FILE
+    from pipelines.config.starting_file import write_starting_file
+
+    write_starting_file(DEFAULT_FILE)
+    typer.echo(f"{DEFAULT_FILE} written: the configuration of the demonstration; edit it there")
 
 
 @app.command()
@@ -89,8 +117,34 @@ def simulate(
 
 
 @app.command()
-def data(config: ConfigFile = None, json: JsonFile = None) -> None:
-    """Read the data and report what is wrong with them."""
+def data(
+    accounts: Annotated[
+        Path | None,
+        typer.Option("--accounts", help="Check this folder of account files, .parquet or .csv."),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="With --accounts: ISO 8601 in UTC; default newest close."),
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Report what is wrong with the market data, or with account files of your own.
+
+    Exit 6 if an account of --accounts would be refused.
+    """
+    if accounts is not None:
+        from pipelines.data.account_check import account_tables, check_account_folder
+        from pipelines.reports.report import write_json
+
+        report = check_account_folder(load_config(config), accounts, as_of)
+        write_json(report, json)
+        account_tables(report)
+        if report["refused"]:
+            raise typer.Exit(ACCOUNTS_REFUSED)
+        return
+    if as_of is not None:
+        raise ConfigError("--as-of is the time of account files; give it with --accounts")
     from pipelines.data.data_quality import check_data, quality_tables
     from pipelines.reports.report import write_json
 
@@ -183,8 +237,11 @@ def backtest(
 @app.command()
 def score(
     accounts: AccountFiles,
-    as_of: Annotated[str, typer.Option("--as-of", help="Decision time, ISO 8601 in UTC.")],
-    out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    out: Annotated[Path, typer.Option("--out", help="A .parquet or .csv file to write.")],
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="Decision time, ISO 8601 in UTC; default newest close."),
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Record the decisions.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Fill the column explain with all parts and reasons.")
@@ -238,9 +295,16 @@ def run(
 ) -> None:
     """Simulate, retrain, gate, register, score the book, then serve while the market moves on.
 
-    An identical training is left out: what is there serves.
+    An identical training is left out: what is there serves. Where the folder has no margincast.toml
+    and none is given, that of the demonstration is written first.
     """
     require("training", "run")
+    from pipelines.config.config import DEFAULT_FILE
+    from pipelines.config.starting_file import write_starting_file
+
+    if config is None and not DEFAULT_FILE.exists():
+        write_starting_file(DEFAULT_FILE)
+        typer.echo(f"{DEFAULT_FILE} written, as there was none: the demonstration's configuration")
     from pipelines.jobs.run import check_run, print_addresses, run as job
     from pipelines.reports.report import write_json
 
@@ -341,21 +405,40 @@ def review(
     review_report(report)
 
 
+add_usage(app)
+
+
 def main() -> None:
-    """Entry point: deliberate errors and inaccessible files become one line and exit code 1.
+    """Entry point: deliberate errors and inaccessible files become one line and exit code 1;
+    options that do not fit become one line and exit code 2.
 
     Tracebacks, of unexpected errors or with ``--debug``, are free of credentials.
     """
     # Threads that spin while waiting make training four times slower if another job runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(1)
+    except typer.TyperException as error:
+        _refuse(error)
     except Exception as error:  # noqa: BLE001  the outermost handler: print, and exit code 1
         line = None if os.environ.get("MARGINCAST_DEBUG") else _error_line(error)
         if line is None or not log_as_json(line, logging.ERROR):
             text = traceback.format_exc() if line is None else f"margincast: {line}\n"
             sys.stderr.write(redact(text))
         sys.exit(1)
+
+
+def _refuse(error: typer.TyperException) -> NoReturn:
+    """End with one line that says what is wrong; a help that was shown has no message."""
+    message = " ".join(error.format_message().split())
+    if message:
+        context = getattr(error, "ctx", None)
+        program = "margincast" if context is None else context.command_path
+        told = f"{message} See" if message.endswith("?") else f"{message.rstrip('.')}; see"
+        sys.stderr.write(redact(f"margincast: {told} {program} --help\n"))
+    sys.exit(error.exit_code)
 
 
 def _error_line(error: Exception) -> str | None:

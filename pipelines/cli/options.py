@@ -10,10 +10,26 @@ import typer
 
 from market.core.errors import ConfigError
 
+
+def _json_target(path: Path | None) -> Path | None:
+    """Leave stdout to the JSON where it is asked for there."""
+    from pipelines.reports.report import STDOUT, console
+
+    console.quiet = path == STDOUT
+    return path
+
+
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Write the result here as JSON; - writes it to stdout, and nothing else there.",
+        callback=_json_target,
+    ),
+]
 PageFile = Annotated[
     Path | None,
     typer.Option("--out", help="Write an .html page here; logged to MLflow where it is in use."),
@@ -21,7 +37,9 @@ PageFile = Annotated[
 BundlePath = Annotated[
     Path, typer.Option("--bundle", help="A bundle folder or the pointer file champion.")
 ]
-AccountFiles = Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")]
+AccountFiles = Annotated[
+    Path, typer.Option("--accounts", help="Folder of account files, .parquet or .csv.")
+]
 Cases = Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")]
 Results = Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")]
 

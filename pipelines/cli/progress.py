@@ -1,7 +1,11 @@
-"""Progress of a long job: a bar on a terminal, no output elsewhere."""
+"""Progress of a long job on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +13,20 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pipelines.cli.settings import log_as_json
+
+SHORT_SECONDS = 2.0
+"""A job that ends sooner prints no line."""
+
+LINE_SECONDS = 20.0
+"""Time between two lines of one stage."""
+
 
 class Stages:
     """Named stages of a job, timed.
+
+    Without a terminal a line says which stage begins and, every `LINE_SECONDS`, how far the job
+    is. Nothing is printed with ``--quiet`` or with ``[logging] level = "error"``.
 
     Attributes
     ----------
@@ -21,6 +36,8 @@ class Stages:
 
     def __init__(self, total: int) -> None:
         console = Console(stderr=True)
+        level = logging.getLogger("margincast").getEffectiveLevel()
+        quiet = bool(os.environ.get("MARGINCAST_QUIET")) or level >= logging.ERROR
         self.seconds: dict[str, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -28,21 +45,28 @@ class Stages:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
         )
         self._task = self._progress.add_task("start", total=total)
+        self._lines = None if quiet or console.is_terminal else _Lines(total)
 
     def __enter__(self) -> Stages:
         self._progress.start()
+        if self._lines is not None:
+            self._lines.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        if self._lines is not None:
+            self._lines.stop()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage."""
         self._progress.update(self._task, description=name)
+        if self._lines is not None:
+            self._lines.enter(name, len(self.seconds))
         start = time.perf_counter()
         try:
             yield
@@ -54,3 +78,48 @@ class Stages:
     def within(self, share: float) -> None:
         """Show the progress of the current stage, from 0 to 1."""
         self._progress.update(self._task, completed=len(self.seconds) + share)
+        if self._lines is not None:
+            self._lines.done = len(self.seconds) + share
+
+
+class _Lines:
+    """Lines of one job, written by a thread of their own while the job computes."""
+
+    def __init__(self, total: int) -> None:
+        self.done = 0.0
+        self._total = total
+        self._name = "start"
+        self._start = time.monotonic()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def enter(self, name: str, done: int) -> None:
+        self._name, self.done = name, float(done)
+        if time.monotonic() - self._start >= SHORT_SECONDS:
+            self._print()
+
+    def _run(self) -> None:
+        wait = SHORT_SECONDS
+        while not self._ended.wait(wait):
+            self._print()
+            wait = LINE_SECONDS
+
+    def _print(self) -> None:
+        elapsed = time.monotonic() - self._start
+        number = min(int(self.done) + 1, self._total)
+        text = (
+            f"{self._name} (stage {number} of {self._total}), {self.done / self._total:.0%} of the "
+            f"stages, {elapsed:.0f} s"
+        )
+        with self._lock:
+            if not log_as_json(text, logging.INFO):
+                sys.stderr.write(f"progress: {text}\n")
+                sys.stderr.flush()

@@ -11,6 +11,7 @@ import typer
 from market.core.errors import ConfigError
 from pipelines.cli.options import ConfigFile, JsonFile
 from pipelines.cli.settings import load_config
+from pipelines.cli.usage.shell import complete_ruleset
 
 report_app = typer.Typer(help="Reports on the book, one a kind.", no_args_is_help=True)
 
@@ -35,7 +36,12 @@ def pro_forma(
         Path, typer.Option("--out", help="An .html page, or a .csv with one row an account.")
     ],
     rules: Annotated[
-        str | None, typer.Option("--rules", help="Rule set to go live; default that in force.")
+        str | None,
+        typer.Option(
+            "--rules",
+            help="Rule set to go live; default that in force.",
+            autocompletion=complete_ruleset,
+        ),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="Model to go live; default the champion.")

@@ -9,6 +9,7 @@ import typer
 
 from pipelines.cli.options import ConfigFile, JsonFile
 from pipelines.cli.settings import load_config
+from pipelines.cli.usage.shell import complete_ruleset
 
 rulesets_app = typer.Typer(help="Rule sets: presets and dated versions.", no_args_is_help=True)
 
@@ -24,14 +25,14 @@ def rulesets_list(
     """List the presets, or the versions in a folder."""
     from margin.rules.history import load_history
     from margin.rules.ruleset import list_rulesets, load_ruleset
-    from pipelines.reports.report import show
+    from pipelines.reports.report import new_table, print_table, write_json
 
     load_config(config)
     if folder is None:
         rulesets = {name: load_ruleset(name) for name in list_rulesets()}
     else:
         rulesets = {rules.version: rules for rules in load_history(folder).versions}
-    listed = {
+    listed: dict[str, dict[str, Any]] = {
         name: {
             "version": rules.version,
             "engine": rules.engine,
@@ -42,7 +43,14 @@ def rulesets_list(
         }
         for name, rules in rulesets.items()
     }
-    show("rule sets" if folder is None else f"versions in {folder}", listed, json)
+    write_json(listed, json)
+    title = "rule sets" if folder is None else f"versions in {folder}"
+    table = new_table(
+        f"{title}; --json has all", ("name", "version", "engine", "in force from"), ()
+    )
+    for name, facts in listed.items():
+        table.add_row(name, facts["version"], facts["engine"], facts["effective_from"] or "always")
+    print_table(table)
 
 
 @rulesets_app.command("depth")
@@ -72,7 +80,12 @@ def rulesets_import(
     source: Annotated[Path, typer.Argument(help="Parquet file: a record of brackets.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the versions to write.")],
     base: Annotated[
-        str, typer.Option("--base", help="Rule set that gives all that the record does not list.")
+        str,
+        typer.Option(
+            "--base",
+            help="Rule set that gives all that the record does not list.",
+            autocompletion=complete_ruleset,
+        ),
     ] = "binance-usdm",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the rule set; default the base's.")

@@ -16,18 +16,20 @@ _ORIGIN = re.compile(r"https?://([^/?#@\s:\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5}
 
 
 class JwtConfig(Section):
-    """``[serving.jwt]``: the issuer whose tokens are accepted beside keys.
-
-    Its public keys are in `jwks`, a JWK set, or in `public_key`, one key in PEM; without either no
-    token is accepted.
-    """
+    """The issuer whose tokens are accepted beside keys."""
 
     jwks: OptionalPath = None
+    """JWK set with the public keys of the issuer; not beside public_key."""
     public_key: OptionalPath = None
+    """One public key in PEM; not beside jwks. Without either no token is accepted."""
     issuer: str = ""
+    """Required issuer (`iss`) of a token."""
     audience: str = ""
+    """Required audience (`aud`) of a token."""
     scope_claim: Annotated[str, Field(min_length=1)] = "scope"
+    """Claim that holds the scopes."""
     leeway: Annotated[int, Field(strict=True, ge=0, le=300)] = 30
+    """Seconds by which clocks may differ."""
 
     @property
     def key_file(self) -> Path | None:
@@ -51,22 +53,22 @@ class JwtConfig(Section):
 
 
 class AccessConfig(Section):
-    """Part of ``[serving]``: access to the endpoint.
-
-    ``hosts`` are further names of the endpoint, ``origins`` web pages that may call it.
-    ``tls_cert`` and ``tls_key`` are PEM files. ``proxies`` are addresses or networks whose
-    X-Forwarded-For and X-Forwarded-Proto are trusted. ``rate_per_minute`` limits each requester
-    whose key has no limit of its own; 0: no limit. With ``metrics_auth`` the metrics need a key
-    with the scope read.
-    """
+    """Part of ``[serving]``: access to the endpoint."""
 
     hosts: tuple[str, ...] = ()
+    """Further names of the endpoint; with auth = "off" other Host headers are refused."""
     origins: tuple[str, ...] = ()
+    """Web pages that may call it, like https://desk.example; others are refused."""
     tls_cert: OptionalPath = None
+    """PEM file of the certificate with its chain; empty: plain HTTP."""
     tls_key: OptionalPath = None
+    """PEM file of its key."""
     proxies: tuple[str, ...] = ()
+    """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are trusted."""
     rate_per_minute: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
+    """Requests a minute of each requester whose key has no limit of its own; 0: no limit."""
     metrics_auth: bool = False
+    """/metrics needs a key with the scope read."""
     jwt: JwtConfig = JwtConfig()
 
     @field_validator("hosts")

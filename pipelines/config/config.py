@@ -35,6 +35,7 @@ from pipelines.config.job_sections import (
     ScheduleConfig,
 )
 from pipelines.config.ledger_section import LedgerConfig
+from pipelines.config.lightgbm_section import LightGBMConfig
 from pipelines.config.monitoring_section import MonitoringConfig
 from pipelines.config.sections import (
     AccountsConfig,
@@ -68,6 +69,7 @@ _ADDRESSES: Mapping[str, Callable[[str], str]] = {
 
 _INNER_TABLES: Mapping[str, type[BaseModel]] = {
     "bars": BarsConfig,
+    "lightgbm": LightGBMConfig,
     "jwt": JwtConfig,
     "webhooks": WebhookConfig,
     "smtp": SmtpConfig,
@@ -172,6 +174,8 @@ class Config(BaseSettings):
         sections = {"market", "simulate", "accounts", "rules", "training"}
         content = relative.model_dump(mode="json", include=sections)
         del content["market"]["mark_max_age"]  # of quotes, which no training reads
+        if self.training.lightgbm == LightGBMConfig():  # as before it could be configured
+            del content["training"]["lightgbm"]
         del content["simulate"]["speed"]  # of what comes after the training data
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

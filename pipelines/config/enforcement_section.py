@@ -32,17 +32,17 @@ Seconds = Annotated[float, Field(gt=0.0, le=300.0)]
 
 
 class WebhookConfig(Section):
-    """A receiver of signed webhooks.
-
-    ``name`` is that of the sink, ``secret_env`` the environment variable with the secret that signs
-    them, ``events`` what it gets: topics (``call``, ``instruction``, ``default_resources``) or
-    single events (``call.opened``); empty: everything.
-    """
+    """A receiver of signed webhooks."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+    """Name of the sink."""
     url: Annotated[str, Field(repr=False)]
+    """Address that events are posted to."""
     secret_env: EnvironmentName
+    """Environment variable with the secret that signs them."""
     events: Events = ()
+    """Topics (`call`, `instruction`, `default_resources`) or single events (`call.opened`); empty:
+    everything."""
 
     @field_validator("url")
     @classmethod
@@ -51,20 +51,24 @@ class WebhookConfig(Section):
 
 
 class SmtpConfig(Section):
-    """E-mail to fixed recipients; an empty ``host``: none.
-
-    The login is ``user`` with the password in the environment variable ``password_env``; without a
-    user there is no login.
-    """
+    """E-mail to fixed recipients."""
 
     host: str = ""
+    """Mail server; empty: no e-mail."""
     port: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 587
+    """Port of the mail server."""
     encryption: Literal["starttls", "none"] = "starttls"
+    """`none` only for a host in allow_hosts and without a user."""
     user: str = ""
+    """User of the login; empty: no login."""
     password_env: str = ""
+    """Environment variable with the password."""
     sender: MailAddress | Literal[""] = ""
+    """Address of the sender."""
     recipients: tuple[MailAddress, ...] = ()
+    """Addresses of the recipients."""
     events: Events = ()
+    """Topics or single events; empty: everything."""
 
     @field_validator("password_env")
     @classmethod
@@ -82,28 +86,31 @@ class SmtpConfig(Section):
 
 
 class EnforcementConfig(Section):
-    """Calls, and the delivery of their events; see docs/enforcement.md.
-
-    ``enabled`` needs ``[monitoring] enabled``. Sinks are ``webhooks``, ``command`` (an argument
-    vector, JSON on its standard input) and ``smtp``. ``allow_hosts`` names hosts that may have a
-    private or loopback address, and may be addressed without TLS. After ``attempts`` failures an
-    event is a dead letter; pauses begin at ``retry_seconds``, double, and end at
-    ``retry_cap_seconds``; an attempt takes at most ``timeout_seconds``. ``concurrency`` attempts to
-    one sink run side by side. Rows of delivered events are deleted after ``keep_days``.
-    """
+    """Calls, and the delivery of their events; see docs/enforcement.md."""
 
     enabled: Annotated[bool, Field(strict=True)] = False
+    """Open margin calls and follow them; needs `[monitoring] enabled`."""
     allow_hosts: tuple[Text, ...] = ()
+    """Hosts that may have a private or loopback address, and may be addressed without TLS."""
     webhooks: tuple[WebhookConfig, ...] = ()
+    """Receivers of signed webhooks."""
     command: Command = ()
+    """Argument vector that gets JSON on its standard input; never a shell."""
     command_events: Events = ()
+    """Topics like `call`, or events like `call.opened`, for the command; empty: every event."""
     smtp: SmtpConfig = SmtpConfig()
     attempts: Annotated[Count, Field(le=1_000)] = 20
+    """Failures after which an event is a dead letter."""
     timeout_seconds: Annotated[float, Field(ge=0.1, le=60.0)] = 10.0
+    """Longest time of one attempt."""
     retry_seconds: Seconds = 1.0
+    """Longest pause after a failure, doubled with each further one."""
     retry_cap_seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] = 300.0
+    """Longest pause of all."""
     concurrency: Annotated[Count, Field(le=64)] = 4
+    """Attempts to one sink side by side."""
     keep_days: Annotated[float, Field(ge=0.01, le=3_650.0)] = 30.0
+    """Rows of delivered events are deleted after this time."""
 
     @field_validator("webhooks")
     @classmethod

@@ -44,49 +44,57 @@ Event = Literal["promoted", "kept", "refused", "failed", "drift"]
 class DriftConfig(Section):
     """Smallest relevant effects of drift, and the accepted chance of a false alarm.
 
-    See `training.drift.monitors.Floors` for the five effects; `level` applies to each kind of
-    monitor over all its columns. Only the newest `recent_days` are compared with training.
+    An alarm needs an effect of at least this size that is also significant, see
+    `training.drift.monitors.Floors`.
     """
 
     recent_days: Annotated[Count, Field(le=3_650)] = 56
+    """Newest days that are compared with training."""
     distribution: Share = 0.1
+    """Smallest relevant Kolmogorov-Smirnov distance of a feature or score."""
     missing: Share = 0.05
+    """Smallest relevant change of a feature's share of missing rows."""
     ratio: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] = 1.25
+    """Smallest relevant factor on the mean probability, or on observed over predicted."""
     slope: Positive = 0.1
+    """Smallest relevant change of the calibration slope."""
     loss: Positive = 0.1
+    """Smallest relevant log of the factor on log loss over its expectation."""
     level: Share = 0.05
+    """Chance of a false alarm within each kind of monitor, over all its columns."""
     permutations: Annotated[int, Field(strict=True, ge=99, le=100_000)] = 4999
+    """Permutations of each test."""
 
 
 class PolicyConfig(Section):
-    """Costs that ``margincast policy`` weighs, see `training.backtest.p_star_choice`.
-
-    ``collateral_cost`` is a share of the add-on a year, ``call_cost`` of each call a share of the
-    gross notional of the account that is called (0.0001: one basis point), ``uncovered_value``
-    what a unit of uncovered loss costs. ``account_hours`` is the least size of the sample of each
-    span.
-    """
+    """Costs that `margincast policy` weighs, see docs/policy.md."""
 
     collateral_cost: NonNegative = 0.05
+    """Cost of collateral, a share of the add-on a year."""
     call_cost: NonNegative = 0.0001
+    """Cost of each call, a share of the gross notional of the account that is called (0.0001: one
+    basis point)."""
     uncovered_value: NonNegative = 1.0
+    """Cost of a unit of uncovered loss."""
     account_hours: Count = 60_000
+    """Least account-hours of each span."""
 
 
 class ScheduleConfig(Section):
-    """Cron lines of the jobs: five fields, or six with seconds first.
-
-    An empty line switches a job off. A missed start is run up to `misfire_grace` seconds late;
-    `coalesce` replaces several missed starts by one run; `jitter` spreads starts over so many
-    seconds.
-    """
+    """When `margincast schedule` starts its jobs."""
 
     cron: CronLine = "0 3 * * *"
+    """When to retrain; empty: never. Five fields, or six with seconds first."""
     drift_cron: CronLine = ""
+    """When to check for drift; empty: never."""
     timezone: str = "UTC"
+    """Time zone of the cron lines."""
     jitter: Seconds = 0
+    """Seconds over which starts are spread."""
     misfire_grace: Annotated[int, Field(strict=True, ge=1)] = 21_600
+    """A missed start is caught up within so many seconds."""
     coalesce: Annotated[bool, Field(strict=True)] = True
+    """Several missed starts are one run."""
 
     @field_validator("timezone")
     @classmethod
@@ -99,35 +107,43 @@ class ScheduleConfig(Section):
 
 
 class ReportsConfig(Section):
-    """Reports on the live book that the scheduler writes, see `pipelines.ledger_reports`.
+    """Reports on the live book that the scheduler writes.
 
-    ``cron``: when, as in `ScheduleConfig`; empty: never. Each run writes the newest day after
-    whose end the book was evaluated into a folder of its date below ``folder``, each of ``kinds``
-    in each of ``formats``; coverage and procyclicality look back ``days`` days.
+    Each run writes the newest day after whose end the book was evaluated, see
+    `pipelines.ledger_reports`.
     """
 
     cron: CronLine = ""
+    """When to write the reports; empty: never."""
     folder: NonemptyPath = Path("var/reports")
+    """Below it, each run writes a folder of its date."""
     kinds: tuple[ReportKind, ...] = (
         *("daily-margin", "calls", "coverage", "procyclicality", "concentration", "overrides"),
         "change-events",
     )
+    """Reports to write, see [reports](../reports.md)."""
     formats: tuple[Literal["html", "csv", "parquet", "pdf"], ...] = ("html",)
+    """html, csv, parquet, or pdf from the extra pdf."""
     days: Annotated[Count, Field(le=3_650)] = 250
+    """How far coverage and procyclicality look back, days."""
 
 
 class NotifyConfig(Section):
-    """Receivers of verdicts: a command (argument vector, JSON on its stdin), a webhook, or both.
+    """Receivers of verdicts: a command, a webhook, or both.
 
-    Without either no notification is sent. The webhook is signed with the secret in the environment
-    variable MARGINCAST_NOTIFY_SECRET, see `pipelines.scheduler.notify`.
+    Without either no notification is sent, see `pipelines.scheduler.notify`.
     """
 
     command: Command = ()
+    """Argument vector that gets JSON on its standard input; never a shell."""
     webhook: str = Field(default="", repr=False)
+    """Address of a webhook; MARGINCAST_NOTIFY_SECRET signs it."""
     on: tuple[Event, ...] = ("promoted", "kept", "refused", "failed", "drift")
+    """Verdicts that are sent."""
     timeout: Annotated[int, Field(strict=True, ge=1, le=300)] = 10
+    """Longest time of one attempt, seconds."""
     attempts: Annotated[Count, Field(le=10)] = 3
+    """Attempts to send one verdict."""
 
     @field_validator("webhook")
     @classmethod

@@ -27,23 +27,24 @@ FILE_MARK = "{file}"
 
 
 class LedgerConfig(Section):
-    """The database of decisions, and how its heads are kept.
-
-    `heads_cron` is when `margincast schedule` writes the next heads file into `heads_dir`, signs it
-    with the key in MARGINCAST_HEADS_KEY and runs `heads_command`, which copies it outside. A
-    command that fails is run `heads_attempts` times, each for at most `heads_timeout` seconds.
-    `heads_public_keys` are trusted by `ledger verify`. Answers under idempotency keys are kept for
-    `answers_days`; 0: without limit.
-    """
+    """The database of decisions, and how its heads are kept outside it."""
 
     url: str = Field(default="sqlite:///var/ledger.db", repr=False)
+    """Database of the ledger: sqlite or postgresql."""
     heads_dir: OptionalPath = None
+    """Folder of heads files; empty: none. MARGINCAST_HEADS_KEY signs them."""
     heads_cron: Annotated[str, cron_line("0 * * * *")] = ""
+    """When `margincast schedule` writes the next one; empty: never."""
     heads_command: Command = ()
+    """Argument vector that copies `{file}` elsewhere; never a shell."""
     heads_attempts: Annotated[Count, Field(le=10)] = 3
+    """Runs of a command that fails."""
     heads_timeout: Annotated[int, Field(strict=True, ge=1, le=3_600)] = 60
+    """Longest time of one run, seconds."""
     heads_public_keys: tuple[str, ...] = ()
+    """Keys trusted by `ledger verify`; several after a change of the key."""
     answers_days: Annotated[int, Field(strict=True, ge=0, le=3_650)] = 30
+    """Days for which answers under idempotency keys are kept; 0: no limit."""
 
     @field_validator("url")
     @classmethod

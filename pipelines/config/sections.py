@@ -35,6 +35,7 @@ from pipelines.config.fields import (
     is_loopback,
     readable_address,
 )
+from pipelines.config.lightgbm_section import LightGBMConfig
 from pipelines.config.serving_limits import ServingLimits
 
 HORIZONS = (1, 8, 24)
@@ -52,7 +53,9 @@ class BarsConfig(Section):
     """A folder of ``<SYMBOL>.parquet`` bars and the kind of its prices; a bare path is spot."""
 
     path: NonemptyPath
+    """Folder of `<SYMBOL>.parquet` bars."""
     kind: Literal["spot", "perp", "mark"] = "spot"
+    """What kind of price it holds: spot, perpetual or mark."""
 
     @model_validator(mode="before")
     @classmethod
@@ -63,21 +66,35 @@ class BarsConfig(Section):
 class MarketConfig(Section):
     """Sources of bars and exogenous series; without bars the market is simulated.
 
-    ``start`` and ``end`` bound decision times; ``start_ns`` and ``end_ns`` are the same in
-    nanoseconds since 1970 UTC, None if empty. A quoted mark older than ``mark_max_age``, a
-    duration like ``30m`` or ``2h``, is not used; empty: two intervals.
+    ``start_ns`` and ``end_ns`` are ``start`` and ``end`` in nanoseconds since 1970 UTC, None if
+    empty.
     """
 
     bars: tuple[BarsConfig, ...] = ()
+    """Folders of `<SYMBOL>.parquet`; empty: the market is simulated. An entry is a path (spot bars)
+    or `{ path = "…", kind = "spot" | "perp" | "mark" }`; later folders fill gaps of earlier ones.
+    """
     interval: str = "1h"
+    """1m, 5m, 30m or 1h; finer bars are aggregated, coarser ones refused."""
     symbols: tuple[str, ...] = ()
+    """Symbols to read; empty: all in the folders."""
     start: Time = ""
+    """First decision time, ISO 8601 in UTC; earlier bars are warm-up. Empty, `margincast evaluate`
+    starts at the end of the bundle's training data."""
     end: Time = ""
+    """Last decision time; empty: the end of the data."""
     mark_max_age: Duration = ""
+    """A quoted mark older than this (90s, 30m, 2h, 1d) is not used; empty: two bars."""
     funding: OptionalPath = None
+    """Folder of `<SYMBOL>.parquet` with ts, funding_rate[, interval_hours]."""
     open_interest: OptionalPath = None
+    """Folder of `<SYMBOL>.parquet` with ts, open_interest in base units."""
     implied_vol: Mapping[Text, NonemptyPath] = {}
+    """File by coin, `{ BTC = "…/BTC.parquet" }`: hourly index of implied volatility in per cent,
+    close or dvol_close."""
     option_surface: Mapping[Text, NonemptyPath] = {}
+    """File by coin, `{ BTC = "…/BTC.parquet" }`: ts, skew_25d, atm_term_slope, smile_curvature,
+    daily."""
 
     @property
     def start_ns(self) -> int | None:
@@ -130,20 +147,22 @@ def _path_of(text: str) -> Path | None:
 
 
 class SimulateConfig(Section):
-    """The simulated market, used if `MarketConfig.bars` is empty.
-
-    ``parameters`` is a name in ``market/simulator/parameters``, or a path (ends in .toml or has a
-    slash). ``halts`` names coins and how many hours before the end of ``days`` their last bar
-    closes: their trading is suspended from then on. ``speed`` is how many seconds the market moves
-    on in one second beside the endpoint that ``margincast run`` starts; 0: it stands still.
-    """
+    """The simulated market, used if `[market] bars` is empty."""
 
     seed: Seed = 1
+    """Seed of the simulated market."""
     days: Count = 180
+    """Length of the simulated market. A much shorter one than that of the demonstration is too
+    little to assess calibration."""
     symbols: Count = 8
+    """Number of coins."""
     parameters: Text = DEFAULT_MARKET
+    """A name in market/simulator/parameters, or a path (ends in .toml or has a slash)."""
     halts: Mapping[Text, Annotated[int, Field(strict=True, ge=1, le=1_000)]] = {}
+    """Coins whose trading is suspended, and how many hours before the end of the days their last
+    bar closes."""
     speed: Annotated[float, Field(ge=0.0, le=3_600.0, allow_inf_nan=False)] = 0.0
+    """Seconds of the market in one second beside `margincast run`; 0: it stands still."""
 
     @property
     def path(self) -> Path | None:
@@ -152,17 +171,19 @@ class SimulateConfig(Section):
 
 
 class AccountsConfig(Section):
-    """The accounts: ``sampled`` from a population, or ``files`` read from the folder `path`.
-
-    A folder as ``source`` means ``files`` with that path. `path` is None exactly if accounts are
-    sampled.
-    """
+    """The accounts: sampled from a population, or read from files."""
 
     source: Literal["sampled", "files"] = "sampled"
+    """Sampled from the population, or files of a folder. A folder as source means files with that
+    path."""
     path: OptionalPath = None
+    """Folder of the files positions, collateral and events; given exactly if source is files."""
     population: Text = "reference-v1"
+    """A population in market/simulator/populations; `behaving-v1` trades (book = "as_traded")."""
     count: Count = 2000
+    """Accounts alive at any time."""
     seed: Seed = 7
+    """Seed of the sample."""
 
     @model_validator(mode="before")
     @classmethod
@@ -186,13 +207,15 @@ class AccountsConfig(Section):
 
 
 class RulesConfig(Section):
-    """The rule set: a name in ``margin/rules/presets``, or a path (ends in .toml or has a slash).
+    """The rule set.
 
     A folder has one dated version in each ``.toml`` file; the one in force at the decision time
     applies.
     """
 
     ruleset: Text = "linear-tiers"
+    """A name in margin/rules/presets, a file (ends in .toml or has a slash), or a folder of dated
+    versions."""
 
     @property
     def path(self) -> Path | None:
@@ -210,15 +233,30 @@ class TrainingConfig(Section):
     """
 
     horizons: tuple[Annotated[int, Field(strict=True)], ...] = HORIZONS
+    """Horizons of the labels, hours, rising."""
     fit_end: Time = ""
+    """End of the rows for fitting, ISO 8601 in UTC; all three ends empty: 60%, 20% and 20% of the
+    span."""
     calibrate_end: Time = ""
+    """End of the rows for calibration."""
     test_end: Time = ""
+    """End of the rows for testing."""
     event: Literal["warning", "call", "liquidation", "bad_debt"] = "call"
+    """The level that equity falls below: see [training data](../training-data.md#events)."""
     book: Literal["static", "as_traded"] = "static"
+    """`static`: quantities stay as they are over the horizon; `as_traded`: they follow the
+    account's own trades."""
     extremes: Literal["close", "bound", "finest"] = "close"
+    """Where within a bar equity is compared with the level: at closes, at the bound given by highs
+    and lows of every leg, or at closes of the finest bars."""
     funding: Annotated[bool, Field(strict=True)] = False
+    """Perpetuals pay the rates of `[market] funding` along the paths of the labels."""
     max_rows: Count = 4_000_000
+    """Most rows, chosen by a seeded hash of account and time."""
     ruleset: str = ""
+    """Rule set whose levels make the labels; empty: that of `[rules]`."""
+    lightgbm: LightGBMConfig = LightGBMConfig()
+    """Hyperparameters of the model."""
 
     @property
     def path(self) -> Path | None:
@@ -272,28 +310,33 @@ class TrainingConfig(Section):
 class ReviewConfig(Section):
     """Parts of a retraining for its review alone; no gate and no bundle depends on them.
 
-    The walk-forward cuts the data into blocks of ``walk_forward_months`` calendar months, trains
-    anew before each and evaluates on it, with at most ``walk_forward_rows`` training rows and as
-    many test rows a block; ``folds`` is the largest number of blocks, the newest ones, 0 for no
-    walk-forward. ``stress_folds`` holds out each stress window before the test block in turn (real
-    prices only); ``ablation`` is that of feature families; ``backtest`` that of the add-on with
-    its frontier.
+    The walk-forward cuts the data into blocks of calendar months, trains anew before each and
+    evaluates on it.
     """
 
     folds: Folds = 20
+    """Most walk-forward blocks, the newest; 0: no walk-forward."""
     walk_forward_months: Literal[1, 2, 3, 4, 6, 12] = 6
+    """Length of a block in calendar months; shorter ones on short data."""
     walk_forward_rows: Annotated[int, Field(strict=True, ge=1_000)] = 40_000
+    """Most training rows, and most test rows, of each block."""
     stress_folds: bool = False
+    """Hold out each stress window before the test block in turn; on real prices only."""
     ablation: bool = True
+    """Refit without each feature family."""
     backtest: bool = True
+    """Compare the add-on with the reference policies, with its frontier."""
 
 
 class TrackingConfig(Section):
     """MLflow's store, the experiment and the registered model."""
 
     uri: str = Field(default="sqlite:///var/mlflow.db", repr=False)
+    """Tracking store of MLflow: sqlite, postgresql, mysql, mssql or http(s)."""
     experiment: Text = "margincast"
+    """Name of the experiment."""
     model: Text = "margincast"
+    """Name of the registered model."""
 
     @field_validator("uri")
     @classmethod
@@ -313,28 +356,34 @@ class TrackingConfig(Section):
 
 
 class ServingConfig(AccessConfig, ServingLimits):
-    """The endpoint: its address, bundles, clock, access (`AccessConfig`) and limits.
-
-    A step of the live market is complete with bars of more than the share ``step_quorum`` of the
-    live symbols; on the wall clock also ``step_grace`` seconds after its first bar.
-    ``workers`` processes share the port. ``replica`` names this installation where several write
-    to one ledger: it is part of the names of its chains of decisions.
-    ``max_body_bytes``, ``max_history_bytes`` and ``max_page`` limit a request's body, an account's
-    `history` and a page of decisions; 0 is the default of `serving.settings`.
-    """
+    """The endpoint: its address, bundles, clock, access and limits."""
 
     host: Text = "127.0.0.1"
+    """Address to listen on."""
     port: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 8000
+    """Port to listen on."""
     bundles: NonemptyPath = Path("var/bundles")
+    """Folder of the bundles and the pointer file `champion`."""
     clock: Literal["wall", "market"] = "wall"
+    """`wall`: the time of the machine; `market`: the newest close, for a market that ends in the
+    past."""
     auth: Literal["keys", "off"] = "keys"
+    """`keys`: requests need an API key; `off`: none, refused on any host that is not loopback."""
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+    """Processes behind the port; each has a chain of decisions of its own."""
     replica: Annotated[str, Field(pattern=r"^([a-z][a-z0-9]{0,31})?$")] = ""
+    """Name of this installation where several write to one ledger; part of the names of its chains.
+    """
     step_quorum: Annotated[float, Field(strict=True, ge=0.0, le=1.0)] = 0.5
+    """A step of the live market counts with bars of more than this share of the live symbols."""
     step_grace: Annotated[int, Field(strict=True, ge=0, le=86_400)] = 60
+    """On the wall clock a step also counts this many seconds after its first bar."""
     max_body_bytes: Bytes = 0
+    """Longest request body; 0: 16 MiB. A longer one is answered 413."""
     max_history_bytes: Bytes = 0
+    """Longest `history` of an account as JSON; 0: 64 KiB."""
     max_page: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
+    """Most entries of one page; 0: 500."""
 
     @field_validator("auth")
     @classmethod

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
+from ledger.store import Ledger
 from margin.rules.history import RuleHistory, load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
 from market.bars.exogenous_files import ExogenousSources, add_exogenous
@@ -18,10 +19,11 @@ from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import OutlierFilter
 from market.bars.recorded_rows import RecordedRows, RecordedSource
 from market.core.arrays import Ints
-from market.core.clock import DAY, HOUR, Interval
+from market.core.clock import DAY, END_OF_TIME, HOUR, Interval
 from market.core.errors import DataError, RuleSetError
 from market.sources.base import BarSource
 from market.sources.parquet import BarFolder
+from monitoring.recovery.recorded_steps import rows_known_at
 from pipelines.config.config import Config
 
 if TYPE_CHECKING:  # the endpoint reads bars from files and starts without the simulator
@@ -50,7 +52,7 @@ def read_history(config: Config, recorded: RecordedSource | None = None) -> Mark
     `recorded` reads rows of the ledger that go beside them (`monitoring.recovery.recorded_steps`).
     """
     interval = Interval.parse(config.market.interval)
-    outlier_filter = _outlier_filter(read_rule_history(config))
+    outlier_filter = outlier_filter_of(read_rule_history(config))
     if config.market.bars:
         sources: list[BarSource] = [
             BarFolder(entry.path, entry.kind) for entry in config.market.bars
@@ -121,12 +123,22 @@ def simulated_market(config: Config, later_days: int = 0) -> SimulatedMarket:
 
 def read_market(config: Config, recorded: RecordedSource | None = None) -> Market:
     """The market with all its features; `recorded` as in `read_history`."""
-    history = read_history(config, recorded)
+    return with_features(read_history(config, recorded), real=bool(config.market.bars))
+
+
+def with_features(history: MarketHistory, *, real: bool) -> Market:
+    """A history with its features at every close."""
     state = MarketState(history.bars.symbols, history.bars.interval)
     earlier = advance_through(state, history.bars.rows(0, -2), history.corrections)
     start = state.copy()
     newest = advance_through(state, history.bars.rows(-2, None), history.corrections)
-    return Market(history, earlier.append(newest), start, bool(config.market.bars))
+    return Market(history, earlier.append(newest), start, real)
+
+
+def newest_close(config: Config, ledger: Ledger) -> int:
+    """The newest close of the configured bars and of those of the ledger, in nanoseconds."""
+    history = read_history(config, rows_known_at(ledger, END_OF_TIME - 1))
+    return int(history.bars.closes[-1])
 
 
 def read_rule_history(config: Config) -> RuleHistory:
@@ -172,7 +184,7 @@ def describe_rules(ruleset: RuleSet) -> dict[str, str]:
     return {name: getattr(ruleset, name) for name in names}
 
 
-def _outlier_filter(rules: RuleHistory) -> OutlierFilter | None:
+def outlier_filter_of(rules: RuleHistory) -> OutlierFilter | None:
     """The one outlier filter of all versions: bars are filtered before a version is selected."""
     first, *others = rules.versions
     for other in others:

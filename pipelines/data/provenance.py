@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,9 @@ LIBRARIES = ("lightgbm", "mlflow", "numba", "numpy", "onnx", "onnxruntime", "sci
 SOURCES = (".py", ".toml", ".html")
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PACKED = "sources.json"
+"""Written by deploy/wheel/wheel_layout.py; a checkout has none."""
+
 _GIT_SECONDS = 10
 
 
@@ -33,9 +37,13 @@ def source_sha256(root: Path = _ROOT) -> str:
     """SHA-256 over the name and content of every source file of the packages, in name order.
 
     A checkout and its installed wheel have the same digest; any edit, committed or not, changes
-    it. Sources are Python, rule sets, populations and templates.
+    it. Sources are Python, rule sets, populations and templates. A file whose imports the wheel
+    rewrote counts with its content in the repository, which ``sources.json`` names, as long as it
+    is the file that was packed.
     """
     digest = hashlib.sha256()
+    listing = root / _PACKED
+    packed = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else {}
     paths = sorted(
         path.relative_to(root)
         for package in PACKAGES
@@ -44,7 +52,11 @@ def source_sha256(root: Path = _ROOT) -> str:
     )
     for path in paths:
         digest.update(path.as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256((root / path).read_bytes()).digest())
+        content = hashlib.sha256((root / path).read_bytes()).hexdigest()
+        known = packed.get(path.as_posix())
+        if known is not None and known["packed"] == content:
+            content = known["repository"]
+        digest.update(bytes.fromhex(content))
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ bundle folder, which the next run reuses.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -88,7 +89,7 @@ from training.backtest.release_checks import RELEASE_HOURS
 from training.drift.reference import make_reference
 from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
-from training.fitting.trees import PARAMETERS
+from training.fitting.hyperparameters import DEFAULTS, Hyperparameters
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 from training.labels.dataset_file import write_dataset
@@ -150,6 +151,7 @@ def retrain(config: Config, accepted: Mapping[str, str] | None = None) -> dict[s
 def _retrain(
     config: Config, acceptances: Mapping[str, Acceptance], stages: Stages
 ) -> dict[str, Any]:
+    started = time.time_ns()
     inputs = inputs_sha256(config)  # before anything is read: what changes meanwhile is not in it
     with stages.stage("features"):
         market = read_market(config)
@@ -168,7 +170,8 @@ def _retrain(
     block = data.learning_block(span)
     _check_blocks(block, config)
     with stages.stage("fit"):
-        fitted = fit_candidate(data, block)
+        settings = Hyperparameters(**config.training.lightgbm.model_dump())
+        fitted = fit_candidate(data, block, settings=settings)
     with stages.stage("export"):
         onnx = export(fitted.schema, fitted.trees, fitted.calibration, fitted.priors)
         parity = _check_parity(fitted, onnx)
@@ -244,7 +247,7 @@ def _retrain(
             "champion_before": champion,
             **comparison,
         }
-        report["mlflow_run"] = log_run(config, bundle, report, review, onnx)
+        report["mlflow_run"] = log_run(config, bundle, report, review, test, started)
         reviewed = model_review(sha, evaluation, review).payload()
         report["champion"] = _settle(config, market, bundle, decision, report, reviewed)
         report["reasons"] += align_aliases(config, decision.verdict, sha, champion)
@@ -339,7 +342,7 @@ def _training_record(
             "weighted": int((data.weight > 0.0).sum()),
             "uniform": int(data.uniform.sum()),
         },
-        "parameters": dict(PARAMETERS),
+        "parameters": fitted.settings.lightgbm(),
         "calibration": {
             str(hours): {"slope": slope, "intercept": intercept}
             for hours, (slope, intercept) in fitted.calibration.items()
@@ -353,7 +356,18 @@ def _training_record(
             }
             for hours, ensemble in fitted.ensembles.items()
         },
+        **_changed_settings(fitted.settings),
     }
+
+
+def _changed_settings(settings: Hyperparameters) -> dict[str, Any]:
+    """All settings where one differs from its default: with the defaults a bundle keeps the digest
+    that it had before they could be changed."""
+    if settings == DEFAULTS:
+        return {}
+    rounds = {str(hours): trees for hours, trees in sorted(settings.num_iterations.items())}
+    seeds = list(settings.seeds)
+    return {"hyperparameters": asdict(settings) | {"num_iterations": rounds, "seeds": seeds}}
 
 
 def _write(

@@ -107,7 +107,7 @@ def run(config: Config, config_file: Path | None = None) -> dict[str, Any]:
 
 def print_addresses(config: Config, *, serving: bool, config_file: Path | None = None) -> None:
     """Print the addresses and files of the results, one a line; those of the endpoint if it is
-    started. Commands can be pasted into a shell in the current folder."""
+    started. Commands can be pasted into a shell in any folder."""
     console.print("look here", highlight=False)
     for name, text in addresses(config, serving=serving, config_file=config_file).items():
         console.print(f"  {name + ':':<14}{text}", soft_wrap=True, markup=False, highlight=False)
@@ -132,32 +132,33 @@ def addresses(config: Config, *, serving: bool, config_file: Path | None = None)
     store = display_address(config.tracking.uri)
     return {
         **here,
-        "decisions": str(_relative(config.serving.bundles.parent / _SCORED)),
+        "decisions": shlex.quote(str((config.serving.bundles.parent / _SCORED).absolute())),
         "experiments": command_line("mlflow", "ui", "--backend-store-uri", store),
         "review": command_line(
-            "margincast", "review", "--out", "review.html", config_file=config_file
+            *("margincast", "review", "--out", str(Path.cwd() / "review.html")),
+            config_file=config_file,
         ),
         "audit": command_line("margincast", "ledger", "verify", config_file=config_file),
     }
 
 
 def command_line(program: str, *arguments: str, config_file: Path | None = None) -> str:
-    """A command as it can be pasted into a fresh shell in the current folder.
+    """A command as it can be pasted into a fresh shell in any folder.
 
-    The program is the one beside the running interpreter, where there is one; the configuration is
-    named unless it is what the program reads by default.
+    The program is the one beside the running interpreter, by its name alone where ``PATH`` leads
+    to it. Of margincast, the configuration is named by its absolute path; without such a file the
+    command changes to the current folder, at which the paths of the default start.
     """
     beside = Path(sys.executable).with_name(program)
-    path = _relative(beside) if beside.exists() else Path(shutil.which(program) or program)
-    named = config_file is not None and config_file.absolute() != DEFAULT_FILE.absolute()
-    options = ["--config", str(config_file)] if named else []
-    return shlex.join([str(path), *arguments, *options])
-
-
-def _relative(path: Path) -> Path:
-    """A path from the current folder if it is below it."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    found = shutil.which(program)
+    on_path = found is not None and (not beside.exists() or Path(found).samefile(beside))
+    command = [program if on_path or not beside.exists() else str(beside), *arguments]
+    if program != "margincast":
+        return shlex.join(command)
+    file = (config_file or DEFAULT_FILE).absolute()
+    if file.exists():
+        return shlex.join([*command, "--config", str(file)])
+    return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(command)}"
 
 
 def _simulate(config: Config, out: Path) -> dict[str, Any]:

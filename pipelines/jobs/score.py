@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -12,12 +14,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import UNSET
 
 from decisions.account_validation import ValidatedAccounts
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
 from decisions.decision_group import CallBasis, DecisionMaker, PendingCall
+from decisions.decision_table import decision_table
 from decisions.errors import NoAccountScoredError
 from decisions.levels_in_force import LevelsInForce
 from decisions.messages import AccountProblem, Decision
@@ -26,8 +28,10 @@ from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account
 from market.bars.recorded_rows import RecordedUse
-from market.core.clock import parse_time
-from market.core.errors import DataError
+from market.core.clock import format_time, parse_time
+from market.core.csv_cells import csv_cell
+from market.core.errors import ConfigError, DataError
+from market.core.files import replace_file
 from market.sources.base import AccountSource
 from market.sources.http import account_message
 from market.sources.parquet import AccountFolder
@@ -38,7 +42,7 @@ from monitoring.recovery.recorded_quotes import recorded_quotes
 from monitoring.recovery.recorded_steps import rows_known_at
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.loaders import read_market, read_rule_history
+from pipelines.data.loaders import newest_close, read_market, read_rule_history
 
 _BATCH = 5_000
 
@@ -46,13 +50,16 @@ _BATCH = 5_000
 def score_book(
     config: Config,
     accounts: Path,
-    as_of: str,
+    as_of: str | None,
     out: Path,
     *,
     record: bool,
     explain: bool = False,
 ) -> dict[str, Any]:
     """Decide on every account of a folder at one time and write one row each.
+
+    Without `as_of` the time is the newest close; it is also the time of the rows of CSV files
+    without ``ts``. `out` is a Parquet file, or a CSV file by its ending ``.csv``.
 
     The previous add-on of an account is that of its last recorded decision; an account whose
     newest record was altered is not decided on, the others are. Recorded quotes value options and
@@ -66,9 +73,10 @@ def score_book(
     MargincastError
         The data, the bundle or the ledger cannot be used; no file is written.
     """
-    time = parse_time(as_of)
+    check_output(out)
     with Stages(3) as stages, Ledger(config.ledger.url, chain="score") as ledger:
         with stages.stage("features"):
+            time = newest_close(config, ledger) if as_of is None else parse_time(as_of)
             market = read_market(config, rows_known_at(ledger, time))
             ruleset = read_rule_history(config).at(time)
             snapshot = MarketSnapshot.of_history(
@@ -78,11 +86,12 @@ def score_book(
                 mark_max_age=config.market.mark_max_age_ns,
             )
         with stages.stage("accounts"):
-            source: AccountSource = AccountFolder(accounts)
+            source: AccountSource = AccountFolder(accounts, time)
             book = [update.account for update in source.accounts_at(time)]
             if not book:
                 raise DataError(
-                    f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
+                    f"no account in {accounts} has a snapshot at or before {format_time(time)}; "
+                    "check --as-of"
                 )
         with stages.stage("decide"):
             quotes = recorded_quotes(
@@ -120,13 +129,14 @@ def score_book(
                         outcome = decide_on(chosen, snapshot, ruleset, previous, explained)
                         decisions, refused = outcome.decisions, refused + outcome.problems
                 problems += refused
-                tables.append(_table(decisions, horizons))
+                tables.append(decision_table(decisions, horizons))
                 stages.within((start + len(batch)) / len(book))
     table = pa.concat_tables(tables)
     _write(out, table)
     binding = table["binding"].to_pylist()
     degraded = Counter(map(reason_kind, table["degraded"].drop_null().to_pylist()))
     return {
+        "as_of": format_time(time),
         "accounts": len(book),
         "decisions": len(table),
         "with_model_add_on": sum(name not in {"floor", "fallback"} for name in binding),
@@ -207,52 +217,39 @@ def _recorded(
     return call.decisions, call.problems
 
 
-_MONEY = (
-    *("equity", "initial_margin", "maintenance_margin", "headroom", "add_on"),
-    *("total_requirement", "opening_requirement", "deposit_to_meet"),
-    *("floor", "model_add_on", "cap"),
-)
+def check_output(out: Path) -> None:
+    """Refuse a file that cannot be written before anything is computed.
 
-
-def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
-    """One row a decision; nested parts as JSON."""
-
-    def columns(names: Sequence[str], kind: pa.DataType) -> dict[str, pa.Array]:
-        return {name: pa.array([getattr(d, name) for d in decisions], kind) for name in names}
-
-    ids = [None if d.decision_id is UNSET else d.decision_id for d in decisions]
-    times = [parse_time(d.as_of) for d in decisions]
-    return pa.table(
-        {
-            "decision_id": pa.array(ids, pa.string()),
-            **columns(("account_id",), pa.string()),
-            "as_of": pa.array(times, pa.timestamp("ns", tz="UTC")),
-            **columns(_MONEY, pa.float64()),
-            **{
-                f"p_{hours}": pa.array(
-                    [(d.probability or {}).get(str(hours)) for d in decisions], pa.float64()
-                )
-                for hours in horizons
-            },
-            **columns(("binding", "degraded"), pa.string()),
-            **{
-                name: _as_json([getattr(d, name) for d in decisions])
-                for name in ("reasons", "marks", "valuations", "explain")
-            },
-            **columns(("model", "ruleset"), pa.string()),
-        }
-    )
-
-
-def _as_json(values: Sequence[object]) -> pa.Array:
-    """Values as JSON; null where a value is unset."""
-    texts = [None if value is UNSET else msgspec.json.encode(value).decode() for value in values]
-    return pa.array(texts, pa.string())
+    Raises
+    ------
+    ConfigError
+        The name does not end in ``.parquet`` or ``.csv``.
+    """
+    if out.suffix not in (".parquet", ".csv"):
+        raise ConfigError(f"--out {str(out)!r}: expected a name that ends in .parquet or .csv")
 
 
 def _write(out: Path, table: pa.Table) -> None:
     """Write a table as a whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".csv":
+        replace_file(out, _csv(table).encode())
+        return
     partial = out.with_name(f".{out.name}.partial")
     pq.write_table(table, partial)
     partial.replace(out)
+
+
+def _csv(table: pa.Table) -> str:
+    """A table as CSV: times in ISO 8601, floats as they read back, an unknown cell empty."""
+    columns = [
+        [format_time(time) for time in column.cast(pa.int64()).to_pylist()]
+        if pa.types.is_timestamp(column.type)
+        else column.to_pylist()
+        for column in table.columns
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows([csv_cell(cell) for cell in row] for row in zip(*columns, strict=True))
+    return text.getvalue()

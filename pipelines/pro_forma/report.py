@@ -14,6 +14,7 @@ from ledger.store import Ledger
 from margin.rules.history import load_history
 from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
+from market.core.csv_cells import csv_cell
 from market.core.errors import ConfigError, DataError
 from market.core.files import replace_file
 from market.sources.parquet import AccountFolder
@@ -132,9 +133,9 @@ def accounts_csv(day_one: RegimeComparison, end: RegimeComparison | None) -> str
         at_end = dict(zip(end.account_ids, end.after.tolist(), strict=True))
         rows = [{**row, "after_phase_in": at_end.get(row["account_id"])} for row in rows]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([csv_cell(cell) for cell in row.values()] for row in rows)
     return text.getvalue()
 
 
@@ -148,7 +149,7 @@ def _sampled(config: Config) -> tuple[Sequence[Account], MarketSnapshot]:
 def _recorded(config: Config, book: BookAt) -> tuple[Sequence[Account], MarketSnapshot]:
     """Accounts of files at a time, and the market then with the recorded bars and quotes."""
     time = parse_time(book.as_of)
-    accounts = [update.account for update in AccountFolder(book.accounts).accounts_at(time)]
+    accounts = [update.account for update in AccountFolder(book.accounts, time).accounts_at(time)]
     if not accounts:
         raise DataError(
             f"no account in {book.accounts} has a snapshot at or before {book.as_of}; check --as-of"

@@ -12,7 +12,9 @@ from models.mlflow.run_figures import evaluation_metrics
 from models.mlflow.store import Tracking
 from models.mlflow.tracking import TrainingRun, log_training
 from pipelines.config.config import Config
-from pipelines.data.provenance import git_commit, library_versions, source_sha256
+from pipelines.data.provenance import git_commit, library_versions, source_sha256, user_name
+from training.evaluation.evaluate import model_columns
+from training.labels.dataset import Dataset
 from training.reports.backtest_tables import backtest_tables
 from training.reports.charts import review_charts
 from training.reports.model_card import model_card
@@ -27,6 +29,10 @@ INCUMBENT_TAG = "champion_before"
 ACCEPTED_TAG = "accepted_gates"
 """Tag of a run with its gates that failed and were accepted: JSON, by whom and why by gate."""
 
+_EXAMPLE_ROWS = 3
+_OF_THE_RUN = ("backtest", "fold_times")
+"""Parts of a review that are logged in other places than ``review.json``."""
+
 
 def tracking(config: Config) -> Tracking:
     """The configured store of experiments."""
@@ -38,15 +44,17 @@ def log_run(
     bundle: Bundle,
     report: Mapping[str, Any],
     review: Mapping[str, Any],
-    onnx: bytes,
+    test: Dataset,
+    started: int,
 ) -> str:
     """Log a training with its page, tables, charts and folds; returns the run's id.
 
     `report` is the object of ``retrain --json`` so far, `review` the result of
-    `pipelines.registry.training_review.examine`.
+    `pipelines.registry.training_review.examine`; the first rows of `test` are the model's example;
+    `started` is when the training began, in nanoseconds.
     """
     code, commit = source_sha256(), git_commit()
-    record = {name: part for name, part in review.items() if name != "backtest"} | {
+    record = {name: part for name, part in review.items() if name not in _OF_THE_RUN} | {
         "provenance": {"code_sha256": code, "git_commit": commit, "libraries": library_versions()}
     }
     subject = RunRecord(
@@ -75,17 +83,14 @@ def log_run(
     charts = review_charts(subject.evaluation, record, backtest)
     tables = review_tables(subject.evaluation, subject.gates, record) | backtest_tables(backtest)
     run = TrainingRun(
-        bundle_sha256=bundle.sha256,
+        bundle=bundle,
         data_sha256=report["data_sha256"],
         ruleset_sha256=report["ruleset_sha256"],
-        features_sha256=bundle.schema.features_sha256,
         params=subject.params,
         evaluation=subject.evaluation,
         gates=subject.gates,
         verdict=subject.verdict,
         reasons=subject.reasons,
-        onnx=onnx,
-        manifest=bundle.read("manifest.json"),
         plots={f"{name}.svg": svg.encode() for name, svg in charts.items()},
         model_card=card,
         backtest=subject.backtest,
@@ -101,7 +106,15 @@ def log_run(
             PAGE: review_page(subject, charts=charts).encode(),
             **{f"tables/{name}.csv": csv_bytes(rows) for name, rows in tables.items()},
         },
-        folds=[_fold_run(fold) for fold in review["folds"]],
+        folds=[
+            _fold_run(fold, *times)
+            for fold, times in zip(review["folds"], review["fold_times"], strict=True)
+        ],
+        example=test.features[:_EXAMPLE_ROWS, model_columns(bundle.schema, test)],
+        started=started,
+        user=user_name(),
+        source="margincast retrain",
+        commit=commit,
     )
     return log_training(tracking(config), run).run_id
 
@@ -112,6 +125,10 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
     return {
         **{f"rows_{name}": count for name, count in manifest["rows"].items()},
         **{f"rounds_{hours}h": trees["rounds"] for hours, trees in manifest["trees"].items()},
+        **{
+            f"lightgbm/{name}": json.dumps(value)
+            for name, value in training.lightgbm.model_dump(mode="json").items()
+        },
         "features": len(bundle.schema.features),
         "horizons": ", ".join(str(hours) for hours in bundle.schema.horizons),
         "max_rows": training.max_rows,
@@ -127,13 +144,13 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
     }
 
 
-def _fold_run(fold: Mapping[str, Any]) -> FoldRun:
+def _fold_run(fold: Mapping[str, Any], started: int, ended: int) -> FoldRun:
     evaluation = fold.get("evaluation")
     test_start, test_end = fold.get("held_out", ["", ""])
     fit_start, fit_end = fold.get("learnt_from", ["", ""])
     span = f" {test_start[:10]} to {test_end[:10]}" if test_start else ""
     return FoldRun(
-        name=fold["name"] + span,
+        name=f"{fold['name']}{span}",
         params={
             **{f"rows_{name}": count for name, count in fold.get("rows", {}).items()},
             "learnt_from": fit_start,
@@ -146,4 +163,6 @@ def _fold_run(fold: Mapping[str, Any]) -> FoldRun:
         note=fold_note(fold),
         record=fold,
         evaluated=evaluation is not None,
+        started=started,
+        ended=ended,
     )

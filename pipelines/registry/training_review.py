@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class TrainingArtifacts:
 
 def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     """Contributions, ablation, walk-forward, folds and backtest: for review only, no gate reads
-    them. ``walk_forward`` pools the blocks whose own reports stand among the ``folds``.
+    them. ``walk_forward`` pools the blocks whose own reports stand among the ``folds``;
+    ``fold_times`` has the start and end of the work on each fold in nanoseconds.
 
     What ``[review]`` switches off is null. Where the data do not suffice for a fold, ablation or
     backtest, ``not_evaluated`` gives the reason and the training goes on.
@@ -80,11 +82,14 @@ def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
         walked = _or_reason(lambda: _walk_forward(side), settings.folds > 0)
         folds = (walked or {}).pop("folds", []) + (stressed.result() if stressed else [])
         without = ablated.result()
+    # Apart from the figures, which are the same whenever they are computed.
+    times = [fold.pop("computed_ns") for fold in folds]
     return {
         "contributions": mean_contributions(trained.candidate, trained.test),
         "ablation": without,
         "walk_forward": walked,
         "folds": folds,
+        "fold_times": times,
         "backtest": _or_reason(lambda: _backtest(trained, stages), settings.backtest),
     }
 
@@ -109,14 +114,18 @@ class _SideBySide:
         trained = self.trained
 
         def one(fold: Fold) -> FoldResult:
-            return evaluate_fold(
+            started = time.time_ns()
+            result = evaluate_fold(
                 trained.data,
                 fold,
                 trained.config.review.walk_forward_rows,
                 describe(trained.config, trained.market),
                 trained.market.history.bars.symbols,
                 self.threads,
+                trained.candidate.settings,
             )
+            result.report["computed_ns"] = [started, time.time_ns()]
+            return result
 
         return list(self.pool.map(one, folds))
 

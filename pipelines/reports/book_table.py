@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.reports.report import console, new_table
+from pipelines.reports.report import new_table, print_table
 
 _SUMS = {"equity": "equity", "requirement": "total_requirement", "add_on": "add_on"}
 
@@ -79,4 +79,4 @@ def book_table(rows: Sequence[Mapping[str, Any]]) -> None:
         money = [f"{row[key] / 1e6:,.2f}" for key in _SUMS]
         counts = [f"{row[key]:,}" for key in ("called", "short", "margined")]
         table.add_row(row["binding"], f"{row['accounts']:,}", *money, *counts)
-    console.print(table)
+    print_table(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.reports.report import console, facts, new_table
+from pipelines.reports.report import facts, new_table, print_table
 
 _BASIS_POINTS = 1e4
 
@@ -42,7 +42,7 @@ def policy_tables(report: Mapping[str, Any]) -> None:
                 f"{_BASIS_POINTS * cost['total']:.0f}",
                 *_change(cost["difference"], cost["difference_ci95"]),
             )
-        console.print(table)
+        print_table(table)
     table = new_table(
         "what other costs would choose; change in basis points of gross notional a year",
         (),
@@ -55,7 +55,7 @@ def policy_tables(report: Mapping[str, Any]) -> None:
             f"{row['cheapest']:.3g}",
             *_change(row["difference"], row["interval"]),
         )
-    console.print(table)
+    print_table(table)
     choice = report["choice"]
     shown = {
         "p*": choice["p_star"],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.pro_forma.page import introduction, summary_tables
-from pipelines.reports.report import console, new_table
+from pipelines.reports.report import console, new_table, print_table
 
 
 def pro_forma_tables(report: Mapping[str, Any]) -> None:
@@ -20,5 +20,5 @@ def pro_forma_tables(report: Mapping[str, Any]) -> None:
             table = new_table(f"{name}: {title}", [str(head[0])], [str(cell) for cell in head[1:]])
             for row in rows:
                 table.add_row(*(str(cell) for cell in row))
-            console.print(table)
+            print_table(table)
     console.print(f"written to {report['out']}", markup=False)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from market.bars.quality import FAULTS
 from market.core.files import replace_file
 from market.core.redaction import redact, redact_all
 
 console = Console()
+
+STDOUT = Path("-")
+"""Stands for stdout where the file of ``--json`` is given."""
 
 _METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
 _UNCOVERED_FIGURES = ("uncovered", "breach_rate", "ratio_to_flat", "ratio_to_best_simple")
@@ -26,9 +31,14 @@ _CALL_FIGURES = (
 
 
 def write_json(report: Mapping[str, Any], path: Path | None) -> None:
-    """Write a report as JSON, free of credentials; a path of None writes nothing."""
-    if path is not None:
-        replace_file(path, json_bytes(report))
+    """Write a report as JSON, free of credentials, to a file or `STDOUT`; None writes nothing."""
+    if path is None:
+        return
+    content = json_bytes(report)
+    if path == STDOUT:
+        sys.stdout.write(content.decode())
+    else:
+        replace_file(path, content)
 
 
 def json_bytes(report: Mapping[str, Any]) -> bytes:
@@ -67,10 +77,9 @@ def evaluation_tables(report: Mapping[str, Any]) -> None:
             [metric.replace("_", " ") for metric in _METRICS],
             padding=(0, 0),
         )
-        table.columns[0].no_wrap = True
         for name, values in figures["models"].items():
             table.add_row(name, *(number(values and values[metric]) for metric in _METRICS))
-        console.print(table)
+        print_table(table)
 
 
 def retrain_tables(report: Mapping[str, Any]) -> None:
@@ -99,11 +108,11 @@ def backtest_tables(report: Mapping[str, Any]) -> None:
             cells = (number(figures[name]) for name in _UNCOVERED_FIGURES)
             mark = "" if figures["matched"] else " (unmatched)"
             table.add_row(policy + mark, *cells, f"{number(low)} to {number(high)}")
-        console.print(table)
+        print_table(table)
     table = new_table("calls from where accounts stand", ("policy",), _CALL_FIGURES)
     for policy, figures in report["calls"]["policies"].items():
         table.add_row(policy, *(number(figures[name]) for name in _CALL_FIGURES))
-    console.print(table)
+    print_table(table)
 
 
 def drift_table(report: Mapping[str, Any]) -> None:
@@ -125,7 +134,7 @@ def drift_table(report: Mapping[str, Any]) -> None:
     for monitor in shown:
         cells = (number(monitor[name]) for name in names)
         table.add_row(monitor["name"], monitor["kind"], *cells, monitor["verdict"])
-    console.print(table)
+    print_table(table)
 
 
 def drift_line(drift: Mapping[str, Any] | None, change: Mapping[str, Any] | None) -> None:
@@ -168,6 +177,38 @@ def new_table(title: str, texts: Sequence[str], numbers: Sequence[str], **style:
     for name in numbers:
         table.add_column(name, justify="right", overflow="fold")
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table of `new_table`; numbers that do not fit side by side go into further parts,
+    each with the columns of text, so that no number is cut or wrapped."""
+    texts = [column for column in table.columns if column.justify != "right"]
+    waiting = [column for column in table.columns if column.justify == "right"]
+    for column in waiting:
+        words = [word for cell in column.cells for word in str(cell).split()]
+        words += str(column.header).split()
+        column.width = max((cell_len(word) for word in words), default=1)
+    title = table.title
+    while True:
+        shown = 0
+        while shown < len(waiting):
+            part = _of_columns(table, title, [*texts, *waiting[: shown + 1]])
+            if shown and part.__rich_measure__(console, console.options).minimum > console.width:
+                break
+            shown += 1
+        console.print(_of_columns(table, title, [*texts, *waiting[:shown]]))
+        waiting, title = waiting[shown:], None
+        if not waiting:
+            return
+
+
+def _of_columns(table: Table, title: Any, columns: Sequence[Column]) -> Table:
+    part = Table(title=title, padding=table.padding)
+    for column in columns:
+        part.add_column(column.header, justify=column.justify, overflow="fold", width=column.width)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        part.add_row(*cells)
+    return part
 
 
 def number(value: float | None) -> str:

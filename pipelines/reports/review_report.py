@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from pipelines.reports.report import console, new_table, number
+from pipelines.reports.report import console, new_table, number, print_table
 
 _COLOURS = {"promoted": "green", "kept": "yellow", "refused": "red", "failed": "red"}
 MODEL = "margincast"
@@ -105,7 +105,7 @@ def _shadow(shadow: Mapping[str, Any]) -> None:
             number(figures["log_loss"]["challenger"]),
             f"{_percent(figures['skill'])}, {_percent(low)} {_percent(high)}",
         )
-    console.print(table)
+    print_table(table)
 
 
 def _differences(comparison: Mapping[str, Any]) -> None:
@@ -114,13 +114,13 @@ def _differences(comparison: Mapping[str, Any]) -> None:
         table.add_column("result")
         for name, gate in comparison["paired"].items():
             table.add_row(name, _percent(gate["value"]), _mark(gate["passed"]))
-        console.print(table)
+        print_table(table)
     if comparison["differences"]:
         table = new_table("differences of their inputs", ("what", "champion", "newest"), ())
         for item in comparison["differences"]:
             cells = (item["what"], item["champion"], item["challenger"])
             table.add_row(*map(escape, cells))
-        console.print(table)
+        print_table(table)
 
 
 def _gates(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.reports.report import console, new_table
+from pipelines.reports.report import console, new_table, print_table
 
 _COLUMNS = (
     ("tenor", "tenor", ""),
@@ -40,7 +40,7 @@ def surface_tables(report: Mapping[str, Any]) -> None:
                     for _, key, form in _COLUMNS
                 )
                 table.add_row(*cells)
-        console.print(table)
+        print_table(table)
     arbitrage = sum(
         line["butterflies_after"] + line["calendars_after"] for line in report["summary"]
     )

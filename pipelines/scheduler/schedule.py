@@ -346,7 +346,7 @@ def _verbs(file: Path | None) -> Command:
 
     def command(job: str, report: Path) -> list[str]:
         # -P: never import from the current folder.
-        start = [sys.executable, "-P", "-c", "from pipelines.cli.main import main; main()"]
+        start = [sys.executable, "-P", "-m", "margincast"]
         return [*start, *_WORDS.get(job, (job,)), "--json", str(report), *config]
 
     return command

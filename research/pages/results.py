@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from research.experiments.walk_forward import tables as walk_forward_tables
+from research.pages.pictures.album import write_pictures
 from research.pages.results_jobs import JOBS, read_reports, run_jobs
 from research.pages.results_readme import write_readme
 from training.reports.backtest_tables import backtest_tables
@@ -229,7 +230,7 @@ def _cell(values: dict[str, Any] | None, key: str) -> str:
 
 
 def main() -> None:
-    """Run the jobs, then write the page and the README's tables."""
+    """Run the jobs, then write the page, the README's tables and the charts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages-only", action="store_true", help="run no job")
     parser.add_argument("--only", action="append", default=[], help="run the job of this report")
@@ -239,6 +240,7 @@ def main() -> None:
     reports = read_reports()
     PAGE.write_text(results_page(reports))
     write_readme(reports)
+    write_pictures()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ FOLDER = Path("docs/images/console")
 SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
 SCHEMES = ("light", "dark")
 MOST_BYTES, MOST_HEIGHT = 150_000, 2_000
+FIRST_SCREEN, FIRST_SCREEN_HEIGHT = "first-screen.png", 640
 KEY = "MARGINCAST_KEY"
 
 _COLOURS = (128, 64, 32, 16)
@@ -63,6 +64,16 @@ def main() -> None:
     for name, png in pictures.items():
         (given.out / f"{name}.png").write_bytes(png)
         print(f"{given.out / name}.png {len(png):,d} bytes")
+    (given.out / FIRST_SCREEN).write_bytes(first_screen(pictures["overview-light-wide"]))
+
+
+def first_screen(png: bytes) -> bytes:
+    """The part of a picture that a reader of the README sees first."""
+    picture = Image.open(io.BytesIO(png))
+    width, _ = SIZES["wide"]
+    part = io.BytesIO()
+    picture.crop((0, 0, width, FIRST_SCREEN_HEIGHT)).save(part, "PNG", optimize=True)
+    return part.getvalue()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Files that pages load: their own style sheet and script, and the chart library."""
+"""Files that pages load: their own style sheets and scripts, the chart library and Swagger UI."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PREFIX = "/static/"
 """Beginning of the paths of assets; their answers may be cached for good."""
 
 _OWN = Path(__file__).parent / "static"
+_SWAGGER = ("swagger-ui.css", "swagger-ui-bundle.js")
 _TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
@@ -50,7 +51,9 @@ def asset(name: str) -> Asset:
     NotFoundError
         There is none of this name.
     """
+    swagger = files("swagger_ui") / "static"
     sources = {"plotly.min.js": files("plotly") / "package_data" / "plotly.min.js"}
+    sources |= {name: swagger / name for name in _SWAGGER}
     sources |= {path.name: path for path in _OWN.iterdir() if path.suffix in _TYPES}
     if name not in sources:
         raise NotFoundError(f"there is no asset {name!r}; the pages name those that there are")

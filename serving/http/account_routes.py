@@ -29,6 +29,7 @@ from serving.http.problems import json_response
 from serving.http.route_docs import (
     POST_PROBLEMS,
     DocumentedOperation,
+    needs,
     problems,
 )
 from serving.http.strict_body import Encoded, StrictBody
@@ -43,6 +44,7 @@ from serving.telemetry.exchange import withhold_accounts
     dto=StrictBody[AccountSnapshotIn],
     return_dto=None,
     guards=[requires("accounts")],
+    security=needs("accounts"),
     status_code=HTTP_200_OK,
     responses=problems(*POST_PROBLEMS, 409),
     operation_class=DocumentedOperation,
@@ -76,6 +78,7 @@ async def put_account(
     dto=StrictBody[UpdatesRequest],
     return_dto=None,
     guards=[requires("accounts")],
+    security=needs("accounts"),
     status_code=HTTP_200_OK,
     responses=problems(*POST_PROBLEMS, 409),
     operation_class=DocumentedOperation,

@@ -15,7 +15,7 @@ from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.types import Receive, Scope, Send
 
 from ledger.keys import Keys
@@ -48,6 +48,7 @@ from serving.http.enforcement.instruction_routes import INSTRUCTION_ROUTES
 from serving.http.handlers import handlers, score_handler
 from serving.http.health.routes import HealthRoutes
 from serving.http.problems import EXCEPTION_HANDLERS
+from serving.http.route_docs import SECURITY, TAGS, operation_id
 from serving.http.score_route import ScoreRoute
 from serving.http.security.json_web_tokens import JsonWebTokens
 from serving.http.security.request_checks import RequestChecks
@@ -66,8 +67,6 @@ from serving.telemetry.observer import RequestObserver
 from serving.telemetry.telemetry import Telemetry
 
 __all__ = ["ServingSettings", "create_app"]
-
-_KEY = "key"
 
 
 def create_app(
@@ -220,9 +219,16 @@ class _Application(Litestar):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         if scope["type"] == ScopeType.HTTP:
-            await self._observer.observe(scope, receive, send, self._respond)
+            respond = self._respond_head if scope["method"] == "HEAD" else self._respond
+            await self._observer.observe(scope, receive, send, respond)
         else:
             await super().__call__(scope, receive, send)
+
+    async def _respond_head(self, scope: Any, receive: Receive, send: Send) -> None:
+        """As for GET; the server leaves the body out."""
+        as_get = {**scope, "method": "GET"}
+        await self._respond(as_get, receive, send)
+        scope.update({name: as_get[name] for name in ("path_template",) if name in as_get})
 
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         with_session(scope)
@@ -256,9 +262,11 @@ def _openapi() -> OpenAPIConfig:
         ),
         path="/docs",
         use_handler_docstrings=True,
+        operation_id_creator=operation_id,
+        tags=[Tag(name, description) for name, description in TAGS.items()],
         render_plugins=[DocsPage(path="/")],
         components=Components(
-            security_schemes={_KEY: SecurityScheme(type="http", scheme="bearer")}
+            security_schemes={SECURITY: SecurityScheme(type="http", scheme="bearer")}
         ),
-        security=[{_KEY: []}],
+        security=[{SECURITY: []}],
     )

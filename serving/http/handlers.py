@@ -39,6 +39,7 @@ from serving.http.route_docs import (
     POST_PROBLEMS,
     READ_PROBLEMS,
     DocumentedOperation,
+    needs,
     problem_response,
     problems,
 )
@@ -120,6 +121,7 @@ def _post(path: str, body: type[StrictBody[Any]], scope: AccessScope, *statuses:
         dto=body,
         return_dto=None,
         guards=[requires(scope)],
+        security=needs(scope),
         status_code=HTTP_200_OK,
         responses=problems(*POST_PROBLEMS, *statuses),
         operation_class=DocumentedOperation,
@@ -145,6 +147,7 @@ def read_route(path: str, *statuses: int, filters: Callable[..., object] | None 
         path,
         dependencies=given,
         guards=[requires("read")],
+        security=needs("read"),
         responses=problems(*READ_PROBLEMS, *statuses),
         operation_class=DocumentedOperation,
     )
@@ -168,6 +171,7 @@ def score_handler(route: ScoreRoute) -> HTTPRouteHandler:
         return_dto=None,
         status_code=HTTP_200_OK,
         middleware=[ScoreRouting(route)],
+        security=needs("score"),
         responses=problems(*POST_PROBLEMS, 409),
         operation_class=DocumentedOperation,
     )
@@ -281,6 +285,7 @@ async def decision(
 @get(
     "/v1/decisions/{decision_id:str}/explanation",
     guards=[requires("read")],
+    security=needs("read"),
     responses=problems(*READ_PROBLEMS, 404)
     | {409: problem_response("The bundle or another input of the decision is not available.")},
     operation_class=DocumentedOperation,
@@ -319,7 +324,9 @@ async def account_decisions(
 @get(
     "/v1/model",
     guards=[requires("read")],
+    security=needs("read"),
     responses=problems(*READ_PROBLEMS, 404),
+    operation_class=DocumentedOperation,
 )
 async def model(
     service: NamedDependency[Service], lanes: NamedDependency[Lanes]
@@ -331,6 +338,7 @@ async def model(
 @get(
     "/v1/ruleset",
     guards=[requires("read")],
+    security=needs("read"),
     sync_to_thread=False,
     responses=problems(*READ_PROBLEMS, 404, 422),
     operation_class=DocumentedOperation,

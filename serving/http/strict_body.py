@@ -56,7 +56,8 @@ def strict_decoder(model: type[T]) -> Callable[[bytes], T]:
 
 
 class StructSchema(StructSchemaPlugin):
-    """Describes a struct, and says of one that refuses unknown fields that it does."""
+    """Describes a struct, says of one that refuses unknown fields that it does, and gives
+    its ``EXAMPLE`` where it has one."""
 
     def to_openapi_schema(
         self, field_definition: FieldDefinition, schema_creator: SchemaCreator
@@ -65,6 +66,9 @@ class StructSchema(StructSchemaPlugin):
         schema = super().to_openapi_schema(field_definition, schema_creator)
         if field_definition.annotation.__struct_config__.forbid_unknown_fields:
             schema.additional_properties = False
+        example = getattr(field_definition.annotation, "EXAMPLE", None)
+        if example is not None:
+            schema.examples = [example]
         return schema
 
 

@@ -116,7 +116,8 @@ def read_json(text: str | bytes) -> Any:
 def clean_environment(**variables: str) -> dict[str, str]:
     """The surrounding environment without settings of Margincast, and with these."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MARGINCAST")}
-    return kept | {"OMP_WAIT_POLICY": "PASSIVE"} | variables
+    quiet = {"MARGINCAST_QUIET": "1"}  # stderr is the error alone
+    return kept | {"OMP_WAIT_POLICY": "PASSIVE"} | quiet | variables
 
 
 def write_config(folder: Path, **keys: object) -> Path:
@@ -145,6 +146,7 @@ def run_cli(*arguments: str | Path) -> Finished:
         for name in list(os.environ):
             if name.startswith("MARGINCAST"):
                 patch.delenv(name)
+        patch.setenv("MARGINCAST_QUIET", "1")
         patch.setattr(sys, "argv", ["margincast", *map(str, arguments)])
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:

@@ -114,7 +114,8 @@ def test_the_image_holds_the_packages_of_the_wheel_and_no_secret() -> None:
     copied = {name for step in steps if step.name == "COPY" for name in step.words[:-1]}
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
-    files = {"pyproject.toml", "README.md", "LICENSE", "deploy/container/margincast.toml"}
+    files = {"pyproject.toml", "README.md", "LICENSE", "margincast.toml", "deploy/wheel"}
+    files.add("deploy/container/margincast.toml")
     locks = {f"deploy/container/{name}.lock" for name in ("build", "serving", "training")}
     assert copied == packages | files | locks | {"/opt/margincast"}
     assert "**/__pycache__" in (ROOT / ".dockerignore").read_text().split()

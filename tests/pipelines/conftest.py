@@ -59,7 +59,8 @@ def environment(**variables: str) -> dict[str, str]:
     """The surrounding environment without settings of Margincast, and with these."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MARGINCAST")}
     # Threads that spin while they wait make training on a busy machine many times slower.
-    return kept | {"OMP_WAIT_POLICY": "PASSIVE"} | variables
+    quiet = {"MARGINCAST_QUIET": "1"}  # stderr is the error alone
+    return kept | {"OMP_WAIT_POLICY": "PASSIVE"} | quiet | variables
 
 
 def margincast(

@@ -137,7 +137,7 @@ def ablation(
         name: data.features[rows[:, np.newaxis], columns]
         for name, rows in (("fit", fit), ("calibrate", calibrate), ("test", test))
     }
-    refits = _Refits(schema, X, data.weight[fit], threads or joblib.cpu_count())
+    refits = _Refits(candidate, X, data.weight[fit], threads or joblib.cpu_count())
     priors = {name: prior_score(part, schema, candidate.priors) for name, part in X.items()}
     families = feature_families(schema)
     days = utc_day(data.time[test])
@@ -187,8 +187,8 @@ class _Refits:
 
     Parameters
     ----------
-    schema:
-        Names and constraints of the columns.
+    candidate:
+        Gives constraints of the columns and settings.
     X:
         All columns of the ``fit``, ``calibrate`` and ``test`` rows.
     weight:
@@ -198,9 +198,10 @@ class _Refits:
     """
 
     def __init__(
-        self, schema: ModelSchema, X: Mapping[str, Floats], weight: Floats, threads: int
+        self, candidate: Candidate, X: Mapping[str, Floats], weight: Floats, threads: int
     ) -> None:
-        self._schema, self._X, self._weight, self._threads = schema, X, weight, threads
+        self._schema, self._settings = candidate.schema, candidate.settings
+        self._X, self._weight, self._threads = X, weight, threads
         self._binned: dict[tuple[int, ...], Any] = {}
 
     def score(
@@ -217,7 +218,11 @@ class _Refits:
         import lightgbm  # four seconds that only training pays
 
         parameters = tree_parameters(
-            len(labels), [self._schema.monotone[i] for i in keep], SEED, self._threads
+            len(labels),
+            [self._schema.monotone[i] for i in keep],
+            SEED,
+            self._threads,
+            self._settings,
         )
         rows = self._binned.get(tuple(keep))
         if rows is None:

@@ -17,12 +17,11 @@ from .oracle import (
     realised_squares as realised_squares,
 )
 from .prior_fit import fit_prior as fit_prior
-from .trees import PARAMETERS as PARAMETERS, Ensemble as Ensemble
+from .trees import Ensemble as Ensemble
 
 __all__ = [
     "BASELINES",
     "ORACLE",
-    "PARAMETERS",
     "SEED",
     "Candidate",
     "Ensemble",

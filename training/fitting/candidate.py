@@ -36,19 +36,15 @@ from training.fitting.column_sets import (
     SMALL_COLUMNS,
     forecast_distances,
 )
+from training.fitting.hyperparameters import DEFAULTS, Hyperparameters
 from training.fitting.learning_rows import LearningRows
 from training.fitting.plain import ALL, CALIBRATE, FIT, PLAIN_PARAMETERS, fit_plain
 from training.fitting.prior_fit import fit_prior
 from training.fitting.trees import (
-    BLEND_FROM_HOURS,
-    PARAMETERS,
-    SEEDS,
-    WIDE_SHARE,
     ColumnSet,
     Ensemble,
     TrainingRows,
     TreePart,
-    rounds_of,
 )
 from training.labels.dataset import Dataset
 
@@ -78,6 +74,8 @@ class Candidate:
         Parameters of the fitted baselines, by horizon.
     plain:
         Graphs of each horizon's plain LightGBM models, by file name.
+    settings:
+        With which prior and trees were fitted.
     """
 
     schema: ModelSchema
@@ -87,6 +85,7 @@ class Candidate:
     calibration: dict[int, tuple[float, float]]
     baselines: dict[str, Any]
     plain: dict[str, bytes]
+    settings: Hyperparameters = DEFAULTS
 
     def forecast(self, data: Dataset) -> Forecasts:
         """Probabilities of the model and all baselines, as the bundle made from this gives them.
@@ -107,6 +106,7 @@ def fit_candidate(
     *,
     with_plain_forecast: bool = False,
     threads: int | None = None,
+    settings: Hyperparameters = DEFAULTS,
 ) -> Candidate:
     """Fit prior, trees, calibration and baselines of every horizon.
 
@@ -128,6 +128,8 @@ def fit_candidate(
         baseline.
     threads:
         Of LightGBM; None for those that the process may use. The result does not depend on it.
+    settings:
+        Of prior and trees; the baselines have their own, which stay.
 
     Raises
     ------
@@ -141,9 +143,9 @@ def fit_candidate(
     priors: dict[int, SplinePrior] = {}
     ensembles: dict[int, Ensemble] = {}
     lines: dict[int, tuple[float, float]] = {}
-    small, wide = _column_sets(rows, schema)
+    small, wide = _column_sets(rows, schema, settings)
     for hours in data.horizons:
-        sets = (small, wide) if hours >= BLEND_FROM_HOURS else (small,)
+        sets = (small, wide) if hours >= settings.blend_from_hours else (small,)
         fitted = _fit_model(rows, labels[hours], schema, hours, sets, threads)
         priors[hours], ensembles[hours], lines[hours] = fitted
     del small, wide, sets
@@ -158,7 +160,7 @@ def fit_candidate(
     if with_plain_forecast:
         columns_of[PLAIN_FORECAST] = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
     plain = _fit_plain_models(rows, labels, schema, baselines, columns_of, threads)
-    return Candidate(schema, priors, ensembles, trees, lines, baselines, plain)
+    return Candidate(schema, priors, ensembles, trees, lines, baselines, plain, settings)
 
 
 def _fit_plain_models(
@@ -206,11 +208,12 @@ def _fit_model(
     names = schema.prior_distances[schema.horizons.index(hours)]
     distances = _gather(rows, names)
     weight, fit, calibrate = rows.weight, rows.fit, rows.calibrate
+    settings = sets[0].settings
     shares = _blend_shares(sets)
 
-    prior = fit_prior(distances[fit], labels[fit], weight[fit])
+    prior = fit_prior(distances[fit], labels[fit], weight[fit], penalty=settings.prior_ridge)
     start = prior.score(distances)
-    rounds = rounds_of(hours)
+    rounds = settings.rounds(hours)
     trial = TrainingRows(FIT, labels, weight, start)
     corrected = start.copy()
     for one, share in zip(sets, shares, strict=True):
@@ -219,7 +222,7 @@ def _fit_model(
     y, w = labels[calibrate], weight[calibrate]
     losses = _platt_loss(start[calibrate], y, w), _platt_loss(corrected[calibrate], y, w)
 
-    prior = fit_prior(distances, labels, weight)
+    prior = fit_prior(distances, labels, weight, penalty=settings.prior_ridge)
     if not losses[1] < losses[0]:
         return prior, Ensemble((), 0, *losses), fit_platt(start, labels, weight)
     final = TrainingRows(ALL, labels, weight, prior.score(distances))
@@ -237,7 +240,8 @@ def _platt_loss(score: Floats, labels: npt.NDArray[np.int8], weight: Floats) -> 
 
 
 def _blend_shares(sets: Sequence[ColumnSet]) -> tuple[float, ...]:
-    return (1.0,) if len(sets) == 1 else (1.0 - WIDE_SHARE, WIDE_SHARE)
+    share = sets[0].settings.wide_share
+    return (1.0,) if len(sets) == 1 else (1.0 - share, share)
 
 
 def _gather(rows: LearningRows, names: Sequence[str]) -> Floats:
@@ -258,7 +262,9 @@ def _gather(rows: LearningRows, names: Sequence[str]) -> Floats:
     return values
 
 
-def _column_sets(rows: LearningRows, schema: ModelSchema) -> tuple[ColumnSet, ColumnSet]:
+def _column_sets(
+    rows: LearningRows, schema: ModelSchema, settings: Hyperparameters
+) -> tuple[ColumnSet, ColumnSet]:
     """Small set and set of all columns of the model; rows binned."""
     read = (*SMALL_COLUMNS, *forecast_distances(schema.horizons))
     small = tuple(name for name in schema.features if name in read)
@@ -266,9 +272,11 @@ def _column_sets(rows: LearningRows, schema: ModelSchema) -> tuple[ColumnSet, Co
     def column_set(names: tuple[str, ...], seeds: tuple[int, ...]) -> ColumnSet:
         places = tuple(schema.features.index(name) for name in names)
         monotone = tuple(schema.monotone[place] for place in places)
-        return ColumnSet(_binned(rows, names, PARAMETERS), places, monotone, seeds)
+        return ColumnSet(
+            _binned(rows, names, settings.lightgbm()), places, monotone, seeds, settings
+        )
 
-    return column_set(small, SEEDS), column_set(schema.features, SEEDS[:1])
+    return column_set(small, settings.seeds), column_set(schema.features, settings.seeds[:1])
 
 
 def _binned(rows: LearningRows, names: Sequence[str], parameters: Any) -> Any:

@@ -13,14 +13,15 @@ from market.core.arrays import Floats
 from market.core.errors import ModelError
 from models.prior.spline_basis import ramps
 from models.prior.spline_prior import DEFAULT_KNOTS, SplinePrior
+from training.fitting.hyperparameters import DEFAULTS
 
 CELL = 1.0 / 64.0
 """Side of a cell in log distance; a cell's rows are fitted as one at their mean distances."""
 
-RIDGE = 1.0
-"""Penalty on the squared weights, in log loss. Neighbouring ramps of two correlated distances
-tell little apart: the penalty shares their weight, and leaves at 0 a ramp where no rows lie. It is
-negligible beside thousands of breaches."""
+RIDGE = DEFAULTS.prior_ridge
+"""Default penalty on the squared weights, in log loss. Neighbouring ramps of two correlated
+distances tell little apart: the penalty shares their weight, and leaves at 0 a ramp where no rows
+lie. It is negligible beside thousands of breaches."""
 
 TOLERANCE = 1e-6
 """Largest projected gradient at the minimum, in log loss a breach."""
@@ -33,12 +34,14 @@ def fit_prior(
     labels: npt.NDArray[np.int8],
     weight: Floats,
     knots: Sequence[Sequence[float]] = DEFAULT_KNOTS,
+    *,
+    penalty: float = RIDGE,
 ) -> SplinePrior:
     """Fit the log odds of a call to log distances, monotone in each.
 
-    Minimises ``sum_i w_i L(y_i, f(x_i)) + RIDGE / 2 |v|^2`` over the intercept and the weights
+    Minimises ``sum_i w_i L(y_i, f(x_i)) + penalty / 2 |v|^2`` over the intercept and the weights
     ``v <= 0`` of the ramps (`models.prior.spline_basis`), L the log loss, by L-BFGS-B with the
-    analytic gradient ``sum_i w_i (p_i - y_i) R(x_i) + RIDGE v``. The problem is convex, so the
+    analytic gradient ``sum_i w_i (p_i - y_i) R(x_i) + penalty v``. The problem is convex, so the
     minimum is the only one. The intercept is not penalised.
 
     Rows are first gathered into cells of side `CELL` in every distance: the log odds are smooth,
@@ -55,6 +58,8 @@ def fit_prior(
         How often each row counts, above 0, shape (N,).
     knots:
         Of each distance.
+    penalty:
+        On the squared weights, in log loss, above 0.
 
     Raises
     ------
@@ -91,11 +96,11 @@ def fit_prior(
     start = np.full(design.shape[1], -0.1)
     start[0] = np.log(positive / (total - positive))
     p = expit(design @ start)
-    curvature = (count * p * (1.0 - p)) @ np.square(design) + RIDGE
+    curvature = (count * p * (1.0 - p)) @ np.square(design) + penalty
     # Of one curvature along every axis the search takes a tenth of the steps; signs stay.
     scale = np.sqrt(positive / curvature)
     design *= scale
-    ridge = RIDGE * scale * scale
+    ridge = penalty * scale * scale
     ridge[0] = 0.0
 
     def objective(parameters: Floats) -> tuple[float, Floats]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,62 +12,25 @@ import numpy.typing as npt
 from market.core.arrays import Floats
 from models.trees.lightgbm_trees import trees_from_booster
 from models.trees.tree_table import TreeTable
+from training.fitting.hyperparameters import DEFAULTS, Hyperparameters
 
 if TYPE_CHECKING:
     import lightgbm
 
     from training.fitting.binned_rows import BinnedRows
 
-PARAMETERS: Mapping[str, Any] = {
-    "objective": "binary",
-    "metric": "binary_logloss",
-    "boost_from_average": False,  # the prior is the starting point
-    "learning_rate": 0.05,
-    "num_leaves": 7,
-    "min_data_in_leaf": 2000,
-    "lambda_l2": 10.0,
-    "feature_fraction": 0.6,
-    "bagging_fraction": 0.5,
-    "bagging_freq": 1,
-    "max_bin": 255,
-    "deterministic": True,
-    "force_col_wise": True,
-    "verbosity": -1,
-}
-
-ROUNDS: Mapping[int, int] = {1: 80, 8: 60, 24: 45}
-"""Trees of one seed by horizon in hours; see `rounds_of` for other horizons."""
-
-SEEDS = (1, 2)
-"""Seeds of the small trees, whose scores are averaged."""
-
-BLEND_FROM_HOURS = 6
-"""From this horizon on trees on every column are blended in."""
-
-WIDE_SHARE = 1.0 / 3.0
-"""Weight of the trees on every column in the blend."""
-
-LEAST_IN_LEAF = 50
-
-
-def rounds_of(horizon: int) -> int:
-    """Trees of one seed at a horizon in hours: `ROUNDS`, linear in its logarithm between them."""
-    hours = [math.log(h) for h in ROUNDS]
-    return round(float(np.interp(math.log(horizon), hours, list(ROUNDS.values()))))
-
 
 def tree_parameters(
-    rows: int, monotone: Sequence[int], seed: int, num_threads: int
+    rows: int,
+    monotone: Sequence[int],
+    seed: int,
+    num_threads: int,
+    settings: Hyperparameters = DEFAULTS,
 ) -> dict[str, Any]:
-    """LightGBM's parameters for trees fitted to so many rows.
-
-    ``min_data_in_leaf`` is that of `PARAMETERS` or a hundredth of the rows, whichever is less,
-    and at least `LEAST_IN_LEAF`.
-    """
-    least = int(PARAMETERS["min_data_in_leaf"])
+    """LightGBM's parameters for trees fitted to so many rows."""
     return {
-        **PARAMETERS,
-        "min_data_in_leaf": min(least, max(LEAST_IN_LEAF, rows // 100)),
+        **settings.lightgbm(),
+        "min_data_in_leaf": settings.leaf_size(rows),
         "monotone_constraints": list(monotone),
         "seed": seed,
         "num_threads": num_threads,
@@ -174,12 +136,15 @@ class ColumnSet:
         Constraint of each column.
     seeds:
         One booster is trained for each.
+    settings:
+        Of the fit.
     """
 
     binned: BinnedRows
     columns: tuple[int, ...]
     monotone: tuple[int, ...]
     seeds: tuple[int, ...]
+    settings: Hyperparameters = DEFAULTS
 
     def fit(
         self, rows: TrainingRows, rounds: int, num_threads: int, seeds: int | None = None
@@ -196,7 +161,7 @@ class ColumnSet:
                 rows.part,
                 rows.labels,
                 rows.weight,
-                tree_parameters(size, self.monotone, seed, num_threads),
+                tree_parameters(size, self.monotone, seed, num_threads, self.settings),
                 rounds,
                 start=rows.start,
             )

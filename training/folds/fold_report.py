@@ -14,6 +14,7 @@ from market.core.errors import ModelError
 from training.evaluation.bootstrap import utc_day
 from training.evaluation.evaluate import Forecasts, evaluate
 from training.fitting.candidate import fit_candidate
+from training.fitting.hyperparameters import DEFAULTS, Hyperparameters
 from training.folds.cut import Fold
 from training.folds.day_totals import DayTotals
 from training.folds.skill_figures import skill_table
@@ -46,6 +47,7 @@ def evaluate_fold(
     description: Mapping[str, str],
     symbols: tuple[str, ...],
     threads: int | None = None,
+    settings: Hyperparameters = DEFAULTS,
 ) -> FoldResult:
     """Train on a fold and evaluate it on the rows held out.
 
@@ -63,7 +65,7 @@ def evaluate_fold(
         The most that are drawn.
     description, symbols:
         See `training.evaluation.evaluate.evaluate`.
-    threads:
+    threads, settings:
         See `training.fitting.candidate.fit_candidate`.
 
     Returns
@@ -101,6 +103,7 @@ def evaluate_fold(
             block,
             with_plain_forecast=fold.kind == "walk_forward",
             threads=threads,
+            settings=settings,
         )
         forecasts = candidate.forecast(test)
         evaluation = evaluate(test, forecasts, _training(part, block), description, symbols)

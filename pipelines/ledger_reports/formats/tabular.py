@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ledger.canonical import canonical_bytes
+from market.core.csv_cells import csv_cell
 from pipelines.ledger_reports.formats.document import Cell, Report, Table
 
 METADATA = b"margincast"
@@ -22,12 +23,12 @@ METADATA = b"margincast"
 
 
 def csv_files(report: Report, path: Path) -> Iterator[tuple[Path, bytes]]:
-    """Each file of a report as CSV: floats as they read back, an unknown cell empty."""
+    """Each file of a report as CSV, cells as `market.core.csv_cells.csv_cell` writes them."""
     for file, table in _files(report, path):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(table.columns)
-        writer.writerows(map(_plain, table.rows))
+        writer.writerows([csv_cell(cell) for cell in row] for row in table.rows)
         yield file, text.getvalue().encode()
 
 
@@ -44,14 +45,10 @@ def parquet_files(report: Report, path: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _files(report: Report, path: Path) -> Iterator[tuple[Path, Table]]:
-    facts = [(name, _text(value)) for name, value in report.all_facts().items()]
+    facts = list(report.all_facts().items())
     for table in (*report.tables, Table("facts", "Facts", ("name", "value"), facts)):
         main = table.name == report.main
         yield path if main else path.with_suffix(f".{table.name}{path.suffix}"), table
-
-
-def _plain(row: Sequence[Cell]) -> list[str]:
-    return [_text(cell) for cell in row]
 
 
 def _text(cell: Cell) -> str:

@@ -22,6 +22,7 @@ from ledger.packing import pack_id
 from ledger.records import HASHED_COLUMNS, Record
 from ledger.store import Ledger
 from market.core.clock import DAY, format_time, parse_time
+from market.core.csv_cells import csv_cell
 from market.core.errors import LedgerError, MargincastError
 from serving.enforcement.stored_rows import is_storable
 
@@ -36,9 +37,6 @@ COLUMNS = (*HASHED_COLUMNS, "payload_sha256", "hash", "payload")
 
 _PART = 1 << 18
 """Characters after which a part of an extract is sent."""
-
-_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")
-"""Beginnings of a text that a spreadsheet would compute, and the apostrophe that prevents it."""
 
 
 def chains(ledger: Ledger) -> list[dict[str, Any]]:
@@ -179,17 +177,13 @@ def extract_lines(ledger: Ledger, span: RecordSpan) -> Iterator[bytes]:
     writer.writerow(COLUMNS)
     for record in records_of_span(ledger, span):
         payload = canonical_bytes(record.payload)
-        columns = [_cell(getattr(record, name)) for name in HASHED_COLUMNS]
+        columns = [csv_cell(getattr(record, name)) for name in HASHED_COLUMNS]
         writer.writerow([*columns, sha256_hex(payload), record.hash, payload.decode()])
         if buffer.tell() >= _PART:
             yield buffer.getvalue().encode()
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_COMPUTED) else value
 
 
 def _time(name: str, text: str) -> int:

@@ -24,6 +24,7 @@ from serving.http.problems import ProblemError
 from serving.http.route_docs import (
     POST_PROBLEMS,
     DocumentedOperation,
+    needs,
     problem_response,
     problems,
 )
@@ -140,6 +141,7 @@ def post_command(path: str, body: type[StrictBody[Any]], scope: AccessScope) -> 
         return_dto=None,
         dependencies={"command_sender": Provide(command_sender, sync_to_thread=False)},
         guards=[requires(scope)],
+        security=needs(scope),
         status_code=HTTP_200_OK,
         responses={202: waiting, **problems(*POST_PROBLEMS, 404), 409: problem_response(_CONFLICT)},
         operation_class=DocumentedOperation,

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from market.accounts import account_files
+from market.accounts import account_tables
 from market.accounts.account_files import (
     FOREVER,
     AccountHistory,
@@ -418,7 +418,7 @@ def test_repeated_asset_is_refused(tmp_path: Path) -> None:
 def test_too_many_rows_are_refused_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account_files, "MAX_ROWS", 1)
+    monkeypatch.setattr(account_tables, "MAX_ROWS", 1)
     held = positions((0, "a", "X", 1.0), (1, "a", "X", 1.0))
     with pytest.raises(DataError, match="has 2 rows; the limit is 1"):
         read(tmp_path, held, GOOD_COLLATERAL)

@@ -12,6 +12,7 @@ import logging
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ import pytest
 
 from market.core.clock import parse_time
 from market.core.errors import ModelError
-from models.bundle.manifest import TrainingRecord, manifest_bytes
+from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
+from models.bundle.manifest import TrainingRecord
 from models.bundle.schema import ModelSchema
 from models.mlflow.fold_runs import FoldRun
 from models.mlflow.registry import list_versions, set_aliases
@@ -30,14 +32,13 @@ from models.mlflow.run_reader import load_run
 from models.mlflow.store import Tracking, mlflow_client
 from models.mlflow.tracking import LoggedTraining, TrainingRun, log_training
 from models.onnx.export import export
-from models.onnx.scorer import Scorer
 from models.trees.tree_table import TreeTable
 
 PRIOR = ("prior_1", "prior_8")
 SCHEMA = ModelSchema((*PRIOR, "mix"), (1, 1, 0), (1, 8), ("prior_1", "prior_8"), "a" * 64)
 TREES = {h: TreeTable.empty(3) for h in SCHEMA.horizons}
-CALIBRATION = {1: (0.9, 0.1), 8: (1.05, -0.2)}
-A, B, C = "a" * 64, "b" * 64, "c" * 64
+SHA = "a" * 64
+FOLDER = Path(tempfile.mkdtemp(prefix="margincast-bundles-"))
 EVALUATION: dict[str, Any] = {
     "rows": 1234,
     "data": {"prices": "real", "accounts": "sampled", "labels": "computed"},
@@ -65,6 +66,7 @@ BUDGET = {
     "policies": {"flat": {"uncovered": 0.7, "ratio_to_flat": 1.0, "ratio_to_best_simple": None}},
 }
 GATES = {"parity": {"passed": True, "value": 2e-16, "limit": 1e-9}}
+STARTED, SECOND = parse_time("2026-01-01T03:00:00Z"), 1_000_000_000
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 
@@ -72,29 +74,50 @@ def fold_run(name: str, *, evaluated: bool = True) -> FoldRun:
     return FoldRun(
         name=name,
         params={"rows_test": 10},
-        metrics={"margincast_log_loss_8h": 0.03} if evaluated else {},
+        metrics={"8h/log_loss": 0.03} if evaluated else {},
         tags={"fold": name},
         note=f"note of {name}",
         record={"name": name},
         evaluated=evaluated,
+        started=STARTED + 60 * SECOND,
+        ended=STARTED + 90 * SECOND,
     )
 
 
-def training_run(bundle: str = A, **changes: Any) -> TrainingRun:
+def bundle_of(slope: float) -> Bundle:
+    """A bundle in the folder of this module; each slope gives another."""
+    calibration = {1: (slope, 0.1), 8: (1.05, -0.2)}
+    files = bundle_files(
+        model=export(SCHEMA, TREES, calibration),
+        schema=SCHEMA,
+        trees=TREES,
+        calibration=calibration,
+        record=TrainingRecord(SHA, SHA, {}),
+    )
+    return load_bundle(FOLDER / write_bundle(FOLDER, files))
+
+
+BUNDLES = {bundle.sha256: bundle for bundle in map(bundle_of, (0.9, 0.8, 0.7))}
+A, B, C = BUNDLES
+
+
+def training_run(sha: str = A, **changes: Any) -> TrainingRun:
     run = TrainingRun(
-        bundle_sha256=bundle,
+        bundle=BUNDLES[sha],
         data_sha256="1" * 64,
         ruleset_sha256="2" * 64,
-        features_sha256="3" * 64,
         params={"seed": 7, "learning_rate": 0.05, "book": "static"},
         evaluation=EVALUATION,
         gates=GATES,
         verdict="kept",
         reasons=["skill 0.05 is below the champion's"],
-        onnx=export(SCHEMA, TREES, CALIBRATION),
-        manifest=manifest_bytes(SCHEMA, TREES, CALIBRATION, TrainingRecord(A, B, {})),
         plots={"reliability": PNG, "log_loss.png": PNG, "months_8h.svg": b"<svg/>"},
         model_card="# Card\n",
+        example=np.array([[-0.4, -0.1, 0.3], [0.2, 0.4, np.nan]]),
+        started=STARTED,
+        user="desk",
+        source="margincast retrain",
+        commit="c" * 40,
         backtest={"uncovered": {"budgets": [BUDGET]}},
         review={"folds": [], "horizons_in_order": {"8": 1, "24": 2, "1": 3}},
         note="**Kept**: a note",
@@ -140,7 +163,7 @@ def runs(tracking: Tracking) -> list[Any]:
 def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: LoggedTraining) -> None:
     summary = load_run(tracking, logged.run_id)
     assert summary.status == "FINISHED"
-    assert summary.name == f"kept/{A[:12]}"
+    assert summary.name == f"margincast kept 2026-01-01T03:00:00 {A[:12]}"
     assert summary.params == {"seed": "7", "learning_rate": "0.05", "book": "static"}
     assert summary.metrics == training_metrics(EVALUATION, GATES, training_run().backtest)
     assert summary.evaluation == EVALUATION
@@ -150,13 +173,13 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: LoggedTrain
     assert list(summary.review["horizons_in_order"]) == ["8", "24", "1"], "the order given is kept"
     assert summary.backtest == training_run().backtest
     assert summary.model_card == "# Card\n"
-    assert summary.manifest == json.loads(training_run().manifest)
+    assert summary.manifest == BUNDLES[A].manifest
     assert summary.tags == {
         "code_sha256": "4" * 64,
         "bundle_sha256": A,
         "data_sha256": "1" * 64,
         "ruleset_sha256": "2" * 64,
-        "features_sha256": "3" * 64,
+        "features_sha256": SCHEMA.features_sha256,
         "margincast_version": summary.tags["margincast_version"],
         "verdict": "kept",
         "reasons": '["skill 0.05 is below the champion\'s"]',
@@ -167,23 +190,23 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: LoggedTrain
     }
 
 
-def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
+def test_metrics_are_grouped_and_leave_out_what_is_undefined() -> None:
     metrics = training_metrics(EVALUATION, GATES)
-    assert metrics["margincast_auc_8h"] == 0.97
-    assert next(iter(metrics)) == "log_loss_skill_1h", "the headline comes first"
-    assert metrics["first_passage_log_loss_1h"] == 0.036
-    assert metrics["log_loss_skill_low_1h"] == 0.01
-    assert metrics["log_loss_skill_high_1h"] == 0.09
-    assert metrics["predicted_over_observed_8h"] == 1.1
-    assert metrics["parity_max_difference"] == 2e-16
+    assert metrics["8h/auc"] == 0.97
+    assert next(iter(metrics)) == "1h/log_loss_skill", "the headline comes first"
+    assert metrics["1h/baselines/first_passage/log_loss"] == 0.036
+    assert metrics["1h/log_loss_skill_low"] == 0.01
+    assert metrics["1h/log_loss_skill_high"] == 0.09
+    assert metrics["8h/predicted_over_observed"] == 1.1
+    assert metrics["gates/parity/value"] == 2e-16
     assert metrics["rows"] == 1234
-    assert metrics["gates_failed_safety"] == 0.0
+    assert metrics["gates/failed/safety"] == 0.0
     with_backtest = training_metrics(EVALUATION, GATES, training_run().backtest)
     assert with_backtest.keys() - metrics.keys() == {
-        "uncovered_flat_loss_at_95pct",
-        "uncovered_flat_ratio_to_flat_at_95pct",
+        "backtest/flat/loss_at_95pct",
+        "backtest/flat/ratio_to_flat_at_95pct",
     }
-    for absent in ("margincast_brier_skill_1h", "oracle_gap_closed_1h"):
+    for absent in ("1h/brier_skill", "1h/oracle_gap_closed"):
         assert absent not in metrics
     assert not [name for name in metrics if "volatility_oracle" in name]
 
@@ -203,12 +226,37 @@ def test_folds_are_runs_nested_under_their_training(
 ) -> None:
     first, second = children(tracking, logged.run_id)
     assert (first.info.run_name, first.info.status) == ("walk_forward_1", "FINISHED")
-    assert first.data.metrics == {"margincast_log_loss_8h": 0.03}
+    assert first.data.metrics == {"8h/log_loss": 0.03}
     assert first.data.params == {"rows_test": "10"}
     assert first.data.tags["mlflow.note.content"] == "note of walk_forward_1"
     assert (second.info.run_name, second.info.status) == ("walk_forward_2", "FAILED")
     with mlflow_client(tracking) as client:
         assert [a.path for a in client.list_artifacts(first.info.run_id)] == ["fold.json"]
+
+
+def test_runs_have_the_times_of_the_work_and_say_who_did_it(
+    tracking: Tracking, logged: LoggedTraining
+) -> None:
+    with mlflow_client(tracking) as client:
+        run = client.get_run(logged.run_id)
+    assert run.info.start_time == STARTED // 1_000_000
+    assert run.info.end_time > run.info.start_time
+    origin = {
+        "mlflow.user": "desk",
+        "mlflow.source.name": "margincast retrain",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": "c" * 40,
+    }
+    assert origin.items() <= run.data.tags.items()
+    for fold in children(tracking, logged.run_id):
+        assert fold.info.end_time - fold.info.start_time == 30_000
+        assert origin.items() <= fold.data.tags.items()
+
+
+def test_commit_with_changes_on_top_is_no_commit_of_mlflow(own_model: Tracking) -> None:
+    logged = log_training(own_model, training_run(commit="c" * 40 + "+changes"))
+    with mlflow_client(own_model) as client:
+        assert "mlflow.source.git.commit" not in client.get_run(logged.run_id).data.tags
 
 
 def test_run_version_and_model_explain_themselves(
@@ -249,57 +297,19 @@ def test_artifacts_lie_beside_the_sqlite_file(tracking: Tracking, logged: Logged
         "review.html",
         "tables/months.csv",
     }
-    assert (artifacts / "manifest.json").read_bytes() == training_run().manifest
+    assert (artifacts / "manifest.json").read_bytes() == BUNDLES[A].read("manifest.json")
     assert (artifacts / "plots/log_loss.png").read_bytes() == PNG
-
-
-def test_registered_graph_is_ours_in_float64_without_pickle_or_code(
-    tracking: Tracking, logged: LoggedTraining, tmp_path: Path
-) -> None:
-    with mlflow_client(tracking) as client:
-        entry = client.get_model_version(tracking.model, str(logged.version))
-        import mlflow
-
-        mlflow.set_tracking_uri(tracking.uri)
-        folder = Path(
-            mlflow.artifacts.download_artifacts(
-                f"models:/{tracking.model}/{logged.version}", dst_path=str(tmp_path)
-            )
-        )
-        signature = mlflow.models.get_model_info(str(folder)).signature
-        X = np.random.default_rng(3).normal(size=(9, 3))
-        served = mlflow.pyfunc.load_model(str(folder))
-        answer = served.predict(X)
-        with pytest.raises(mlflow.exceptions.MlflowException, match="float64"):
-            served.predict(X.astype(np.float32))
-    assert entry.run_id == logged.run_id
-    assert entry.tags == {"bundle_sha256": A}
-    assert {p.suffix for p in folder.rglob("*") if p.is_file()} <= {".onnx", ".txt", ".yaml", ""}
-    assert not list(folder.rglob("*.pkl"))
-    assert not (folder / "code").exists()
-
-    raw, probability = Scorer(training_run().onnx, SCHEMA).score(X)
-    np.testing.assert_array_equal(answer["probability"], probability)
-    np.testing.assert_array_equal(answer["raw_score"], raw)
-
-    (features,) = signature.inputs.inputs
-    assert (features.name, features.type, features.shape) == ("features", np.float64, (-1, 3))
-    assert [(o.name, o.type, o.shape) for o in signature.outputs.inputs] == [
-        ("probability", np.float64, (-1, 2)),
-        ("raw_score", np.float64, (-1, 2)),
-    ]
-    pins = (folder / "requirements.txt").read_text().splitlines()
-    assert f"numpy=={np.__version__}" in pins
-    assert all("==" in pin for pin in pins)
 
 
 def test_same_bundle_twice_gives_two_runs_and_one_version(own_model: Tracking) -> None:
     first = log_training(own_model, training_run())
-    second = log_training(own_model, training_run(verdict="promoted"))
+    second = log_training(own_model, training_run())
     assert second.run_id != first.run_id
     assert second.version == first.version == 1
     assert [v.run_id for v in list_versions(own_model)] == [first.run_id]
-    assert load_run(own_model, second.run_id).tags["registered_version"] == "1"
+    again = load_run(own_model, second.run_id)
+    assert again.tags["registered_version"] == "1"
+    assert again.name == f"{load_run(own_model, first.run_id).name} (2)"
 
 
 def test_versions_are_listed_oldest_first_with_their_bundles(own_model: Tracking) -> None:
@@ -383,9 +393,8 @@ def not_a_number(value: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bundle_sha256": "beef"}, "bundle_sha256 is 'beef'"),
-        ({"onnx": b"no graph"}, "not valid ONNX"),
-        ({"manifest": b"{}"}, "manifest is malformed"),
+        ({"data_sha256": "beef"}, "data_sha256 is 'beef'"),
+        ({"bundle": dataclasses.replace(BUNDLES[A], checksums={})}, "has no file 'manifest.json'"),
         ({"plots": {"../../escape": PNG}}, "plot is named"),
         ({"files": {"../escape.csv": b""}}, "artifact is named"),
         ({"files": {"gates.json": b""}}, "artifact is named"),
@@ -408,7 +417,7 @@ def test_many_params_and_metrics_pass_the_limits_of_one_request(own_model: Track
     run = training_run(params=params, evaluation={**EVALUATION, "horizons": {"1": horizon}})
     summary = load_run(own_model, log_training(own_model, run).run_id)
     assert summary.params == {name: str(value) for name, value in params.items()}
-    assert summary.metrics["margincast_m1099_1h"] == 1099.0
+    assert summary.metrics["1h/m1099"] == 1099.0
 
 
 def test_unknown_run_is_named(tracking: Tracking, logged: LoggedTraining) -> None:

@@ -84,7 +84,7 @@ def test_verbs_of_the_training_extra_name_in_one_line_what_to_install(tmp_path: 
         (line,) = output.splitlines()
         assert code == 1, verb
         assert line.startswith(f"margincast: {verb} needs the training extra"), verb
-        assert line.endswith("install margincast[training]"), verb
+        assert line.endswith("-m pip install 'margincast[training]'"), verb
     report = json.loads((tmp_path / "retrain.json").read_text())
     assert report["verdict"] == "failed"
     assert "margincast[training]" in report["reasons"][0]
@@ -111,7 +111,7 @@ def test_one_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_import_that_fails_within_a_verb_names_what_to_install(name: str) -> None:
     text = missing_module(ModuleNotFoundError(f"No module named {name!r}", name=name))
     assert text is not None
-    assert "install margincast[" in text
+    assert "-m pip install 'margincast[" in text
 
 
 def test_import_of_something_else_is_left_to_its_traceback() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -47,6 +49,20 @@ def test_caches_and_other_files_do_not_count(tree: Path) -> None:
     (tree / "market" / "__pycache__" / "code.pyc").write_bytes(b"x")
     (tree / "notes.py").write_text("outside the packages\n")
     assert source_sha256(tree) == before
+
+
+def test_a_file_that_the_wheel_rewrote_counts_as_in_the_repository_until_it_is_edited(
+    tree: Path,
+) -> None:
+    before, file = source_sha256(tree), tree / "market" / "inner" / "code.py"
+    content = file.read_bytes()
+    file.write_bytes(b"# rewritten\n")
+    named = {"packed": b"# rewritten\n", "repository": content}
+    digests = {key: hashlib.sha256(text).hexdigest() for key, text in named.items()}
+    (tree / "sources.json").write_text(json.dumps({"market/inner/code.py": digests}))
+    assert source_sha256(tree) == before
+    file.write_bytes(b"# edited\n")
+    assert source_sha256(tree) != before
 
 
 def test_sources_of_the_project_are_hashed() -> None:

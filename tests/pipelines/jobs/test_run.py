@@ -250,13 +250,15 @@ def test_the_market_and_its_clients_go_on_and_a_restart_continues(
 
 
 def test_the_lines_of_look_here_work_in_a_fresh_shell(known: Workspace) -> None:
+    folder = known.folder / "else where"
+    folder.mkdir()
     done = known.run("run", "--once")
     lines = done.stdout.partition("look here")[2].splitlines()
     shown = dict(re.findall(r"^  (\w[\w ]*): +(.+)$", "\n".join(lines), re.MULTILINE))
     assert list(shown) == ["endpoint", "decisions", "experiments", "review", "audit"]
-    assert (known.folder / shown["decisions"]).is_file()
+    assert Path(*shlex.split(shown["decisions"])).is_file()
     for name in ("review", "audit"):
-        shell = pasted(shown[name], known.folder)
+        shell = pasted(shown[name], folder)
         _, errors = shell.communicate(timeout=SECONDS)
         assert shell.returncode == 0, errors
     assert (known.folder / "review.html").is_file()
@@ -265,7 +267,7 @@ def test_the_lines_of_look_here_work_in_a_fresh_shell(known: Workspace) -> None:
         ("experiments", "/", "--port"),
     ):
         port = free_port()
-        shell = pasted(f"exec {shown[name]} {option} {port}", known.folder)
+        shell = pasted(f"exec {shown[name]} {option} {port}", folder)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
                 until(lambda: answers(client, path) or shell.poll() is not None)  # noqa: B023
@@ -302,11 +304,12 @@ def test_commands_name_program_and_configuration_as_the_shell_needs_them(
     for name in ("python", "margincast"):
         (tmp_path / "a venv" / "bin" / name).touch()
     monkeypatch.chdir(tmp_path)
+    program = f"{tmp_path}/a venv/bin/margincast"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "a venv" / "bin" / "python"))
-    plain = command_line("margincast", "serve", config_file=Path("margincast.toml"))
-    assert shlex.split(plain) == ["a venv/bin/margincast", "serve"]
-    other = command_line("margincast", "serve", config_file=Path("my conf.toml"))
-    assert shlex.split(other) == ["a venv/bin/margincast", "serve", "--config", "my conf.toml"]
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert shlex.split(command_line("margincast"))[0] == f"{tmp_path}/a venv/bin/margincast"
+    without = command_line("margincast", "serve")
+    assert shlex.split(without) == ["cd", str(tmp_path), "&&", program, "serve"]
+    for name in ("margincast.toml", "my conf.toml"):
+        (tmp_path / name).touch()
+        named = command_line("margincast", "serve", config_file=Path(name))
+        assert shlex.split(named) == [program, "serve", "--config", f"{tmp_path}/{name}"]
+    assert shlex.split(command_line("mlflow", "ui"))[1:] == ["ui"]

@@ -107,11 +107,14 @@ def test_training_run_has_a_note_and_its_folds(trained: TrainedMarket, tracking:
     assert {f"tables/{name}.csv" for name in ("months", "segments", "gates")} <= tables
     assert len(folds) == 3
     assert {fold.data.tags["fold_kind"] for fold in folds} == {"walk_forward"}
+    assert run.info.end_time - run.info.start_time > 1_000, "as long as the training took"
+    assert run.data.tags["mlflow.source.name"] == "margincast retrain"
     for fold in folds:
+        assert run.info.start_time < fold.info.start_time < fold.info.end_time < run.info.end_time
         finished = fold.info.status == "FINISHED"
-        assert finished == ("margincast_log_loss_24h" in fold.data.metrics)
+        assert finished == ("24h/log_loss" in fold.data.metrics)
         assert finished or "Not evaluated:" in fold.data.tags["mlflow.note.content"]
-    assert run.data.metrics["margincast_log_loss_8h"] == pytest.approx(
+    assert run.data.metrics["8h/log_loss"] == pytest.approx(
         trained.retrained["evaluation"]["horizons"]["8"]["models"]["margincast"]["log_loss"]
     )
 

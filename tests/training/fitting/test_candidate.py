@@ -16,6 +16,7 @@ from models.onnx.scorer import Scorer
 from training.evaluation.evaluate import PLAIN, PLAIN_FORECAST, model_columns, plain_schema
 from training.fitting.candidate import Candidate, fit_candidate
 from training.fitting.column_sets import PLAIN_COLUMNS, SMALL_COLUMNS, forecast_distances
+from training.fitting.hyperparameters import Hyperparameters
 from training.labels.dataset import Dataset
 from training.labels.splits import Block, purged_split
 
@@ -134,3 +135,15 @@ def test_few_rows_give_the_prior_alone(dataset: Dataset) -> None:
     assert all(table.n_trees == 0 for table in fitted.trees.values())
     forecasts = fitted.forecast(few)
     assert np.isfinite(forecasts.by_horizon[8]["margincast"]).all()
+
+
+def test_changed_settings_make_another_model_and_are_kept(dataset: Dataset) -> None:
+    settings = Hyperparameters(num_leaves=3, num_iterations={1: 10}, seeds=(5,), prior_ridge=100.0)
+    changed = fit_candidate(dataset, split(dataset), settings=settings)
+    usual = fit_candidate(dataset, split(dataset))
+    assert changed.settings == settings
+    assert {ensemble.rounds for ensemble in changed.ensembles.values()} <= {0, 10}
+    leaves = changed.trees[1].value[changed.trees[1].left < 0]
+    assert len(leaves) <= 3 * changed.trees[1].n_trees
+    assert changed.priors[1] != usual.priors[1]
+    assert changed.baselines == usual.baselines, "the baselines keep settings of their own"

@@ -11,13 +11,12 @@ import pytest
 from scipy.special import expit
 
 from training.fitting.binned_rows import BinnedRows
+from training.fitting.hyperparameters import DEFAULTS
 from training.fitting.trees import (
-    PARAMETERS,
     ColumnSet,
     Ensemble,
     TrainingRows,
     TreePart,
-    rounds_of,
     tree_parameters,
 )
 from training.labels.dataset import Dataset
@@ -44,7 +43,7 @@ def sample(skill: float = 4.0, seed: int = 0) -> tuple[Floats, Floats, Labels]:
 def binned(features: Floats, names: tuple[str, ...] = COLUMNS) -> BinnedRows:
     data = cast(Dataset, SimpleNamespace(features=features))
     rows = BinnedRows(
-        data, np.arange(len(features)), {n: COLUMNS.index(n) for n in names}, PARAMETERS
+        data, np.arange(len(features)), {n: COLUMNS.index(n) for n in names}, DEFAULTS.lightgbm()
     )
     rows.add_part("all", np.arange(len(features)))
     rows.add_part("early", np.arange(len(features) * 3 // 4))
@@ -172,7 +171,7 @@ def test_search_stops_where_the_loss_on_the_other_part_is_least() -> None:
 
 @pytest.mark.parametrize(("hours", "rounds"), [(1, 80), (8, 60), (24, 45), (96, 45), (3, 69)])
 def test_rounds_fall_with_the_horizon(hours: int, rounds: int) -> None:
-    assert rounds_of(hours) == rounds
+    assert DEFAULTS.rounds(hours) == rounds
 
 
 @pytest.mark.parametrize(("rows", "least"), [(3_000_000, 2000), (40_000, 400), (900, 50)])

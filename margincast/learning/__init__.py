@@ -1,0 +1,5 @@
+"""The model in scikit-learn's conventions: classifier and purged splits."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

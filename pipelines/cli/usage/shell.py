@@ -1,0 +1,30 @@
+"""Version and shell completion."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator
+from importlib.resources import files
+
+import typer
+
+_DISTRIBUTION = "margincast"
+
+
+def show_version(value: bool) -> None:
+    """Print the versions of Margincast and Python, and end."""
+    if value:
+        typer.echo(
+            f"margincast {importlib.metadata.version(_DISTRIBUTION)} "
+            f"(Python {platform.python_version()}, {platform.system()} {platform.machine()})"
+        )
+        raise typer.Exit
+
+
+def complete_ruleset(incomplete: str) -> Iterator[str]:
+    """Names of presets that begin with what was typed."""
+    for entry in sorted(files("margin.rules.presets").iterdir(), key=lambda one: one.name):
+        name = entry.name.removesuffix(".toml")
+        if name != entry.name and name.startswith(incomplete):
+            yield name

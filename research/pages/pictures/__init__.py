@@ -1,0 +1,1 @@
+"""Pictures of README and documentation: drawn as SVG from text and from committed results."""
