@@ -4,44 +4,70 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.mlflow.fold_runs import to_milliseconds
+from models.mlflow.origin import experiment_id, origin_tags, unique_name
 from models.mlflow.registry import BUNDLE_TAG
 from models.mlflow.store import Tracking, mlflow_client
 
 JOB_TAG = "job"
 
 
-def log_report(tracking: Tracking, job: str, bundle: str, files: Mapping[str, bytes]) -> str:
-    """Log the files of a report as one run of the configured experiment; returns its id.
+@dataclass(frozen=True, slots=True)
+class ReportRun:
+    """A report when it is written.
 
-    The run is named after the job and the bundle, and tagged with both.
+    Attributes
+    ----------
+    job:
+        The verb that made it.
+    bundle:
+        SHA-256 of the bundle that it is on.
+    files:
+        Artifacts by name.
+    started:
+        When the job began, in nanoseconds since 1970 UTC; the run ends when it is logged.
+    user, source, commit:
+        As in `models.mlflow.tracking.TrainingRun`.
+    tags:
+        Further tags, such as hashes of data and rule set.
+    """
+
+    job: str
+    bundle: str
+    files: Mapping[str, bytes]
+    started: int
+    user: str
+    source: str
+    commit: str | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def log_report(tracking: Tracking, run: ReportRun) -> str:
+    """Log a report as one run of the configured experiment; returns its id.
 
     Raises
     ------
     ModelError
         MLflow or its store failed; the run, if there is one, ends as FAILED.
     """
+    own = {JOB_TAG: run.job, BUNDLE_TAG: run.bundle}
+    tags = {**run.tags, **own, **origin_tags(run.user, run.source, run.commit)}
     with mlflow_client(tracking) as client:
-        found = client.get_experiment_by_name(tracking.experiment)
-        experiment = (
-            client.create_experiment(
-                tracking.experiment, artifact_location=tracking.artifact_location
-            )
-            if found is None
-            else found.experiment_id
-        )
-        tags = {JOB_TAG: job, BUNDLE_TAG: bundle}
-        run_id = client.create_run(
-            experiment, run_name=f"{job}/{bundle[:12]}", tags=tags
-        ).info.run_id
+        experiment = experiment_id(client, tracking)
+        subject = f"{tracking.experiment} {run.job}"
+        name = unique_name(client, experiment, subject, run.started, run.bundle)
+        started = to_milliseconds(run.started)
+        run_id = str(client.create_run(experiment, started, tags, run_name=name).info.run_id)
         status = "FAILED"
         try:
             with tempfile.TemporaryDirectory() as folder:
-                for name, content in files.items():
-                    Path(folder, name).write_bytes(content)
+                for file, content in run.files.items():
+                    Path(folder, file).write_bytes(content)
                 client.log_artifacts(run_id, folder)
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status)
-    return str(run_id)
+    return run_id

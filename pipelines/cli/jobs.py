@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ def drift(
     from pipelines.scheduler.notify import run_and_notify
 
     check_page_path(out)
+    started = time.time_ns()
     settings = load_config(config)
     path = bundle or settings.serving.bundles / CHAMPION
     report = run_and_notify(
@@ -43,7 +45,7 @@ def drift(
     )
     write_json(report, json)
     given = options_given(bundle=bundle, recorded=recorded, config=config)
-    write_job_page(settings, "drift", report, out, given)
+    write_job_page(settings, "drift", report, out, given, started)
     bars_line(report["bars"])
     drift_table(report)
     if report["verdict"] == "drift":

@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -200,11 +201,12 @@ def evaluate(
     from pipelines.reports.report import bars_line, evaluation_tables, write_json
 
     check_page_path(out)
+    started = time.time_ns()
     settings = load_config(config)
     report = evaluate_bundle(settings, bundle)
     write_json(report, json)
     given = options_given(bundle=bundle, config=config)
-    write_job_page(settings, "evaluate", report, out, given)
+    write_job_page(settings, "evaluate", report, out, given, started)
     for warning in report["warnings"]:
         warn(f"warning: {warning}")
     bars_line(report["bars"])
@@ -225,11 +227,12 @@ def backtest(
     from pipelines.reports.report import backtest_tables, bars_line, write_json
 
     check_page_path(out)
+    started = time.time_ns()
     settings = load_config(config)
     report = backtest_bundle(settings, bundle)
     write_json(report, json)
     given = options_given(bundle=bundle, config=config)
-    write_job_page(settings, "backtest", report, out, given)
+    write_job_page(settings, "backtest", report, out, given, started)
     bars_line(report["bars"])
     backtest_tables(report)
 

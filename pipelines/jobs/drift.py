@@ -29,9 +29,11 @@ from pipelines.config.config import Config
 from pipelines.data.accounts import read_dataset, read_intervals, sample_book
 from pipelines.data.decision_dataset import recorded_dataset
 from pipelines.data.loaders import Market, describe, describe_rules, read_label_rules, read_market
-from training.drift.detail import distribution_detail, expected_performance
+from training.drift.detail import distribution_detail
 from training.drift.monitors import Floors, drift_report
+from training.drift.performance import expected_performance
 from training.drift.reference import current_profile, read_reference
+from training.evaluation.evaluate import model_columns
 from training.labels.dataset import Dataset
 
 MATERIAL_ACCOUNT = 0.25
@@ -65,7 +67,8 @@ def measure_drift(
     newest = np.flatnonzero(data.uniform & (data.time >= since))
     if not len(newest):
         return _unavailable(bundle, "no account-time is later than the training rows of the bundle")
-    current = current_profile(bundle, reference, data.take(newest))
+    rows = data.take(newest)
+    current = current_profile(bundle, reference, rows)
     report = drift_report(
         reference,
         current,
@@ -78,11 +81,11 @@ def measure_drift(
     found = {"bundle": bundle.sha256} | report.to_dict()
     if not detail:
         return found
-    outcomes = current.outcomes
+    p = bundle.scorer.probability(rows.features[:, model_columns(bundle.schema, rows)])
     return found | {
         "distributions": distribution_detail(reference, current),
-        "expected_performance": (
-            None if outcomes is None else expected_performance(outcomes, reference.horizons)
+        "expected_performance": expected_performance(
+            rows.labels, p, rows.time, reference.horizons, reference.days
         ),
     }
 
@@ -117,6 +120,7 @@ def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]
             report = measure_drift(config, bundle, data, detail=True)
     report["source"] = "ledger" if recorded else "data"
     report["data"] = dict(describe(config, market))
+    report["data_sha256"] = data.sha256()
     report["ruleset"] = describe_rules(ruleset)
     if bundle.sha256 == read_pointer(config.serving.bundles, CHAMPION):
         keys = ("verdict", "bundle", "drifted", "undecided", "source")

@@ -11,7 +11,7 @@ import pytest
 from market.core.clock import DAY
 from training.drift.detail import expected_performance
 from training.drift.profile import outcome_sums
-from training.reports.job_page import drift_page
+from training.reports.job_pages import drift_page
 
 REPORT = {
     "bundle": "a" * 64,

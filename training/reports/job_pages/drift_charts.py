@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from training.reports.charts import BASELINE_COLOUR, FRAME, INK, MODEL_COLOUR, draw_figure
 
@@ -23,7 +24,7 @@ def bins_chart(name: str, column: Mapping[str, Any]) -> str:
             places = np.arange(1, len(shares) + 1) + offset
             axes.bar(places, [100.0 * s for s in shares], 0.4, color=colour, label=label)
         axes.set(xlabel="bin, from lowest to highest value", ylabel="rows, %")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=False, axis="x")
         axes.legend(loc="best")
 
