@@ -31,7 +31,7 @@ CLI = (
 )
 
 
-PYTHON_API = {"training": ("margincast.learning.classifier",)}
+PYTHON_API = {"training": ("margincast.learning.classifier", "margincast.mlflow_model")}
 """Modules of the Python API that need an extra; all others belong to the base."""
 
 OPTIONAL = {

@@ -95,13 +95,14 @@ def _options(
 
 
 @app.command()
-def init() -> None:
+def init(json: JsonFile = None) -> None:
     """Write margincast.toml, with every key explained, in the current folder."""
     from pipelines.config.config import DEFAULT_FILE
     from pipelines.config.starting_file import write_starting_file
+    from pipelines.reports.report import show
 
     write_starting_file(DEFAULT_FILE)
-    typer.echo(f"{DEFAULT_FILE} written: the configuration of the demonstration; edit it there")
+    show("init", {"written": str(DEFAULT_FILE)}, json)
 
 
 @app.command()
@@ -307,7 +308,8 @@ def run(
 
     if config is None and not DEFAULT_FILE.exists():
         write_starting_file(DEFAULT_FILE)
-        typer.echo(f"{DEFAULT_FILE} written, as there was none: the demonstration's configuration")
+        text = f"{DEFAULT_FILE} written, as there was none: the demonstration's configuration"
+        typer.echo(text, err=True)  # standard output may be the JSON
     from pipelines.jobs.run import check_run, print_addresses, run as job
     from pipelines.reports.report import write_json
 
