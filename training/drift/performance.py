@@ -93,7 +93,9 @@ def expected_performance(
             "expected": _metrics(q, q, code, times),
             "realised": _metrics(y[:, h], q, code, times),
         }
-        report[str(hours)] = {name: _with_intervals(sides, name) for name in METRICS} | {
+        report[str(hours)] = {
+            name: _with_intervals(sides, name, several=blocks > 1) for name in METRICS
+        } | {
             "expected_calls": float(q.sum()),
             "observed_calls": int(y[:, h].sum()),
             "rows": len(when),
@@ -136,13 +138,15 @@ def _auc(y: Floats, p: Floats, code: Ints, times: Floats) -> Floats:
     return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0.0)
 
 
-def _with_intervals(sides: Mapping[str, Mapping[str, Floats]], name: str) -> dict[str, Any]:
+def _with_intervals(
+    sides: Mapping[str, Mapping[str, Floats]], name: str, *, several: bool
+) -> dict[str, Any]:
     expected, realised = sides["expected"][name], sides["realised"][name]
     figures: dict[str, Any] = {}
     series = {"expected": expected, "realised": realised, "difference": realised - expected}
     for side, (whole, *resampled) in series.items():
         known = np.array(resampled)[np.isfinite(resampled)]
         figures[side] = float(whole) if np.isfinite(whole) else None
-        certain = np.isfinite(whole) and len(known) and known.std() > 0.0
+        certain = several and np.isfinite(whole) and len(known)
         figures[f"{side}_ci95"] = np.quantile(known, [0.025, 0.975]).tolist() if certain else None
     return figures
