@@ -44,7 +44,7 @@ from pipelines.cli.options import (
 from pipelines.cli.policy import policy
 from pipelines.cli.report import report_app
 from pipelines.cli.rulesets import rulesets_app
-from pipelines.cli.settings import load_config, log_as_json, warn
+from pipelines.cli.settings import load_config, log_as_json, say, warn
 from pipelines.cli.usage.examples import add_usage
 from pipelines.cli.usage.shell import show_version
 
@@ -99,10 +99,11 @@ def init(json: JsonFile = None) -> None:
     """Write margincast.toml, with every key explained, in the current folder."""
     from pipelines.config.config import DEFAULT_FILE
     from pipelines.config.starting_file import write_starting_file
-    from pipelines.reports.report import show
+    from pipelines.reports.report import write_json
 
     write_starting_file(DEFAULT_FILE)
-    show("init", {"written": str(DEFAULT_FILE)}, json)
+    write_json({"written": str(DEFAULT_FILE.absolute())}, json)
+    say(f"{DEFAULT_FILE} written: the configuration of the demonstration; edit it there")
 
 
 @app.command()

@@ -12,7 +12,7 @@ _SPAN = "--from 2026-02-01 --to 2026-02-08"
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "run": ("run", "run --once", "run --once --json -"),
-    "init": ("init",),
+    "init": ("init", "init --json -"),
     "data": ("data", "data --accounts mine", "data --accounts mine --as-of 2026-02-16 --json -"),
     "simulate": ("simulate --out simulated",),
     "score": (
