@@ -38,6 +38,7 @@ OPTIONAL = {
     "jwt": "serving.http.security.json_web_tokens",
     "otel": "serving.telemetry.tracing.otel",
     "pdf": "pipelines.ledger_reports.formats.pdf",
+    "search": "training.tuning.search",
 }
 """The one module that imports what an extra has; the base runs without."""
 

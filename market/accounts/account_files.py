@@ -44,6 +44,8 @@ from market.sources.base import AccountUpdates
 CLOSED = "closed"
 """Kind of the event that ends an account."""
 
+_REPEATS_SHOWN = 5
+
 FOREVER = int(np.iinfo(np.int64).max)
 """End of a segment that no later snapshot ends."""
 
@@ -260,7 +262,7 @@ def write_accounts(
     Parameters
     ----------
     folder:
-        Made where it does not exist; its account files are replaced.
+        Made where it does not exist; its Parquet account files are replaced.
     snapshots:
         By time, strictly rising.
     events:
@@ -269,9 +271,17 @@ def write_accounts(
     Raises
     ------
     DataError
-        The times do not rise, or the content would break the rules of `read_accounts`.
+        The times do not rise, the content would break the rules of `read_accounts`, or the folder
+        has a CSV account file, with which the new ones would be two answers to one question.
     """
     files = _snapshot_files(folder, snapshots, events)
+    for file in files:
+        text = Path(file.path).with_suffix(".csv")
+        if text.exists():
+            raise DataError(
+                f"{text} exists, and {Path(file.path).name} beside it could not be read; nothing "
+                "was written: give another folder, or move the CSV file away"
+            )
     history = _history(files)
     for file in files:
         sink = pa.BufferOutputStream()
@@ -404,10 +414,13 @@ def _holdings(file: AccountTable, account: Ints, name_column: str, amount_column
     same_snapshot = (np.diff(account[order]) == 0) & (np.diff(time[order]) == 0)
     repeated = order[1:][same_snapshot & (np.diff(name[order]) == 0)]
     if len(repeated):
-        row = int(repeated.min())
+        row, *others = np.sort(repeated).tolist()
+        shown = [file.place(other) for other in others[:_REPEATS_SHOWN]]
+        listed = ", ".join(shown + ["..."] * (len(others) > _REPEATS_SHOWN))
+        more = f" ({len(others):,} more such rows: {listed})" if others else ""
         raise DataError(
             f"{file.path}: {file.place(row)} repeats {name_column} {names[name[row]]!r} of an "
-            f"earlier row with the same account_id and ts {format_time(int(time[row]))}; a "
+            f"earlier row with the same account_id and ts {format_time(int(time[row]))}{more}; a "
             f"snapshot names each {name_column} once: add the rows up, or keep the right one"
         )
     first = np.flatnonzero(np.r_[True, ~same_snapshot]) if len(order) else order

@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -36,12 +37,14 @@ from pipelines.cli.options import (
     BundlePath,
     ConfigFile,
     JsonFile,
+    PageFile,
+    options_given,
     reasons_by_gate,
 )
 from pipelines.cli.policy import policy
 from pipelines.cli.report import report_app
 from pipelines.cli.rulesets import rulesets_app
-from pipelines.cli.settings import load_config, log_as_json, warn
+from pipelines.cli.settings import load_config, log_as_json, say, warn
 from pipelines.cli.usage.examples import add_usage
 from pipelines.cli.usage.shell import show_version
 
@@ -96,10 +99,11 @@ def init(json: JsonFile = None) -> None:
     """Write margincast.toml, with every key explained, in the current folder."""
     from pipelines.config.config import DEFAULT_FILE
     from pipelines.config.starting_file import write_starting_file
-    from pipelines.reports.report import show
+    from pipelines.reports.report import write_json
 
     write_starting_file(DEFAULT_FILE)
-    show("init", {"written": str(DEFAULT_FILE)}, json)
+    write_json({"written": str(DEFAULT_FILE.absolute())}, json)
+    say(f"{DEFAULT_FILE} written: the configuration of the demonstration; edit it there")
 
 
 @app.command()
@@ -186,14 +190,25 @@ def retrain(
 
 
 @app.command()
-def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
+def evaluate(
+    bundle: BundlePath,
+    out: PageFile = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
     """Score a bundle on the configured data against its baselines; never fits."""
     require("training", "evaluate")
     from pipelines.jobs.evaluate import evaluate_bundle
+    from pipelines.reports.job_report import check_page_path, write_job_page
     from pipelines.reports.report import bars_line, evaluation_tables, write_json
 
-    report = evaluate_bundle(load_config(config), bundle)
+    check_page_path(out)
+    started = time.time_ns()
+    settings = load_config(config)
+    report = evaluate_bundle(settings, bundle)
     write_json(report, json)
+    given = options_given(bundle=bundle, config=config)
+    write_job_page(settings, "evaluate", report, out, given, started)
     for warning in report["warnings"]:
         warn(f"warning: {warning}")
     bars_line(report["bars"])
@@ -201,14 +216,25 @@ def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 
 
 @app.command()
-def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
+def backtest(
+    bundle: BundlePath,
+    out: PageFile = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
     """Compare the add-on with other policies at equal average level."""
     require("training", "backtest")
     from pipelines.jobs.backtest import backtest_bundle
+    from pipelines.reports.job_report import check_page_path, write_job_page
     from pipelines.reports.report import backtest_tables, bars_line, write_json
 
-    report = backtest_bundle(load_config(config), bundle)
+    check_page_path(out)
+    started = time.time_ns()
+    settings = load_config(config)
+    report = backtest_bundle(settings, bundle)
     write_json(report, json)
+    given = options_given(bundle=bundle, config=config)
+    write_job_page(settings, "backtest", report, out, given, started)
     bars_line(report["bars"])
     backtest_tables(report)
 

@@ -44,8 +44,8 @@ def log_as_json(text: str, level: int) -> bool:
 
 
 def say(text: str) -> None:
-    """Print a text that no JSON holds, such as a new secret: on stdout, or on stderr where
-    ``--json -`` has stdout to itself."""
+    """Print a text that is shown in any case, such as a new secret: on stdout, or on stderr
+    where ``--json -`` has stdout to itself."""
     from pipelines.reports.report import console
 
     typer.echo(text, err=console.quiet)

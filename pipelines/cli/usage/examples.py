@@ -12,7 +12,7 @@ _SPAN = "--from 2026-02-01 --to 2026-02-08"
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "run": ("run", "run --once", "run --once --json -"),
-    "init": ("init",),
+    "init": ("init", "init --json -"),
     "data": ("data", "data --accounts mine", "data --accounts mine --as-of 2026-02-16 --json -"),
     "simulate": ("simulate --out simulated",),
     "score": (
@@ -24,13 +24,19 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "warm-up": ("warm-up",),
     "schedule": ("schedule --next 3", "schedule --once"),
     "retrain": ("retrain", "retrain --accept 'stress_8h=one window, reviewed' --json out.json"),
-    "evaluate": ("evaluate --bundle var/bundles/champion",),
-    "backtest": ("backtest --bundle var/bundles/champion --json backtest.json",),
+    "evaluate": (
+        "evaluate --bundle var/bundles/champion",
+        "evaluate --bundle var/bundles/champion --out evaluation.html",
+    ),
+    "backtest": (
+        "backtest --bundle var/bundles/champion --json backtest.json",
+        "backtest --bundle var/bundles/champion --out backtest.html",
+    ),
     "policy": ("policy --bundle var/bundles/champion --out rules.toml",),
     "review": ("review", "review --out review.html --shadow"),
     "promote": ("promote", "promote --rules 'tiers of March, reviewed'"),
     "rollback": ("rollback",),
-    "drift": ("drift", "drift --recorded --json -"),
+    "drift": ("drift", "drift --recorded --json -", "drift --out drift.html"),
     "features": ("features --out features.parquet",),
     "fit-volatility": ("fit-volatility --end 2025-06-30 --out volatility.json",),
     "surface": ("surface chains.parquet --json surfaces.json",),

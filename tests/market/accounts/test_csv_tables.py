@@ -36,6 +36,24 @@ def test_csv_is_the_book_of_the_same_parquet(tmp_path: Path) -> None:
     assert book(write(tmp_path)) == written.book_at(NOW).accounts()
 
 
+def test_every_repeated_row_is_counted_and_the_first_ones_are_named(tmp_path: Path) -> None:
+    twice = POSITIONS + POSITIONS.partition("\n")[2]
+    with pytest.raises(DataError, match=r"line 4 repeats instrument .* \(1 more .*: line 5\)"):
+        book(write(tmp_path, twice))
+    often = POSITIONS + "a,X-PERP,1,\n" * 9
+    named = r"\(8 more such rows: line 5, line 6, line 7, line 8, line 9, \.\.\.\)"
+    with pytest.raises(DataError, match=named):
+        book(write(tmp_path, often))
+
+
+def test_no_parquet_is_written_beside_a_csv_of_the_same_table(tmp_path: Path) -> None:
+    account = Account("a", 20_000.0)
+    (tmp_path / "collateral.csv").write_text(COLLATERAL)
+    with pytest.raises(DataError, match=r"collateral\.csv exists.* give another folder"):
+        write_accounts(tmp_path, [AccountUpdates(NOW, Book.of([account]))])
+    assert [path.name for path in tmp_path.iterdir()] == ["collateral.csv"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -83,6 +84,26 @@ def test_version_and_completion() -> None:
     assert shown.exit_code == 0
     assert shown.output.startswith("margincast ")
     assert list(complete_ruleset("emir-t")) == ["emir-tiers"]
+
+
+@pytest.mark.parametrize("typed", ["data --config", "evaluate --bundle", "score --accounts"])
+def test_paths_are_completed_by_the_shell(typed: str) -> None:
+    words = {"COMP_WORDS": f"margincast {typed} ma", "COMP_CWORD": "3"}
+    bash = completion("bash", words)
+    assert not bash.split(), "then bash completes file names, as it was told to"
+    assert "complete -o default" in CliRunner().invoke(app, ["--show-completion", "bash"]).stdout
+    assert completion("zsh", {"_TYPER_COMPLETE_ARGS": f"margincast {typed} ma"}).strip() == "_files"
+
+
+def completion(shell: str, variables: dict[str, str]) -> str:
+    """What the program tells the shell to offer."""
+    margincast = str(Path(sys.executable).parent / "margincast")
+    environment = os.environ | variables | {"_MARGINCAST_COMPLETE": f"complete_{shell}"}
+    done = subprocess.run(
+        [margincast], env=environment, capture_output=True, text=True, check=False
+    )
+    assert not done.stderr
+    return done.stdout
 
 
 def test_version_and_help_load_neither_configuration_nor_arrays() -> None:

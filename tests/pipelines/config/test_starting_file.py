@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ def test_init_writes_the_file_of_the_repository_and_never_over_another(
     done = CliRunner().invoke(app, ["init"], catch_exceptions=False)
     assert (done.exit_code, "margincast.toml" in done.output) == (0, True)
     file = tmp_path / "margincast.toml"
+    file.unlink()
+    done = CliRunner().invoke(app, ["init", "--json", "-"], catch_exceptions=False)
+    assert json.loads(done.stdout) == {"written": str(file)}
+    assert "margincast.toml written" in done.stderr
     assert file.read_bytes() == (ROOT / "margincast.toml").read_bytes()
     file.write_text("[simulate]\nseed = 5\n")
     with pytest.raises(ConfigError, match=r"'margincast\.toml' exists and is not overwritten"):
