@@ -144,6 +144,7 @@ def test_page_and_json_are_one_run_of_mlflow(
     tracking = Tracking(f"sqlite:///{folder}/var/mlflow.db", "margincast", "margincast")
     with mlflow_client(tracking) as client:
         experiment = client.get_experiment_by_name(tracking.experiment)
+        assert experiment is not None
         (run,) = client.search_runs([experiment.experiment_id], f"tags.job = '{made.job}'")
         logged = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
         page = (logged / f"{made.job}.html").read_text("utf-8")
