@@ -68,7 +68,8 @@ def made(request: pytest.FixtureRequest, trained: TrainedMarket) -> Made:
 
 def numbers(value: Any) -> set[float]:
     if isinstance(value, dict):
-        return {n for each in value.values() for n in numbers(each)}
+        keys = {float(key) for key in value if key.isdigit()}  # horizons
+        return keys | {n for each in value.values() for n in numbers(each)}
     if isinstance(value, list):
         return {n for each in value for n in numbers(each)}
     return {float(value)} if isinstance(value, int | float) else set()
