@@ -135,7 +135,8 @@ def _auc(y: Floats, p: Floats, code: Ints, times: Floats) -> Floats:
     own = np.bincount(code, weights=y * (1.0 - y), minlength=blocks)  # a row beside itself
     won = np.einsum("rb,bc,rc->r", times, ordered, times, optimize=True) - 0.5 * times @ own
     pairs = (times @ positive.sum(axis=0)) * (times @ negative.sum(axis=0)) - times @ own
-    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0.0)
+    auc: Floats = np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0.0)
+    return auc
 
 
 def _with_intervals(

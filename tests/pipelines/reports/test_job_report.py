@@ -68,7 +68,8 @@ def made(request: pytest.FixtureRequest, trained: TrainedMarket) -> Made:
 
 def numbers(value: Any) -> set[float]:
     if isinstance(value, dict):
-        return {n for each in value.values() for n in numbers(each)}
+        keys = {float(key) for key in value if key.isdigit()}  # horizons
+        return keys | {n for each in value.values() for n in numbers(each)}
     if isinstance(value, list):
         return {n for each in value for n in numbers(each)}
     return {float(value)} if isinstance(value, int | float) else set()
@@ -144,6 +145,7 @@ def test_page_and_json_are_one_run_of_mlflow(
     tracking = Tracking(f"sqlite:///{folder}/var/mlflow.db", "margincast", "margincast")
     with mlflow_client(tracking) as client:
         experiment = client.get_experiment_by_name(tracking.experiment)
+        assert experiment is not None
         (run,) = client.search_runs([experiment.experiment_id], f"tags.job = '{made.job}'")
         logged = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
         page = (logged / f"{made.job}.html").read_text("utf-8")
