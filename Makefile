@@ -9,7 +9,7 @@ ARGS   ?=
 WORKERS ?= 2
 CONFIG ?= margincast.toml
 
-.PHONY: setup run test check format bench bench-http fuzz results docs site screenshots audit sbom lock clean
+.PHONY: setup run test check format bench bench-http fuzz results docs notebooks site screenshots audit sbom lock clean
 
 setup: $(STAMP)
 
@@ -63,6 +63,11 @@ results: setup
 docs: setup
 	$(BIN)/python -m research.pages.features
 	$(BIN)/python -m research.pages.pictures
+
+# The notebooks with outputs in var/notebooks, which `make site` then shows. They read the champion
+# that `make run` leaves in var/.
+notebooks: setup
+	$(BIN)/python -m research.pages.notebooks
 
 # The documentation site in var/site; a broken link or a page outside the navigation fails the build.
 site: setup

@@ -9,6 +9,7 @@ from .errors import (
 from .explanation import explain as explain
 from .feature_table import features as features
 from .learning.classifier import MarginCallClassifier as MarginCallClassifier
+from .learning.labelled_rows import TrainingRows as TrainingRows, training_rows as training_rows
 from .learning.splitter import PurgedTimeSeriesSplit as PurgedTimeSeriesSplit
 from .market_data import Market as Market
 from .model import (
@@ -37,6 +38,7 @@ __all__ = [
     "RuleSetError",
     "Scenario",
     "Simulation",
+    "TrainingRows",
     "WhatIfResult",
     "explain",
     "features",
@@ -46,5 +48,6 @@ __all__ = [
     "requirement",
     "score",
     "simulate",
+    "training_rows",
     "what_if",
 ]

@@ -17,9 +17,9 @@ from market.accounts.account_files import read_account_tables
 from market.accounts.book import Account
 from market.core.errors import DataError
 
-_POSITIONS = (("account_id", "instrument", "quantity"), ("entry_price", "ts"))
-_COLLATERAL = (("account_id", "asset", "amount"), ("ts",))
-_EVENTS = ("ts", "account_id", "kind", "amount")
+POSITIONS = (("account_id", "instrument", "quantity"), ("entry_price", "ts"))
+COLLATERAL = (("account_id", "asset", "amount"), ("ts",))
+EVENTS = ("ts", "account_id", "kind", "amount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,9 @@ def read_inputs(
         The rules cannot be read, or none are in force then.
     """
     snapshot, rules = as_market(market).snapshot(as_of, str(ruleset or DEFAULT_RULES))
-    held = times_or(table_of(positions, "positions", *_POSITIONS), snapshot.as_of)
-    kept = times_or(table_of(collateral, "collateral", *_COLLATERAL), snapshot.as_of)
-    ended = None if events is None else table_of(events, "events", _EVENTS)
+    held = times_or(table_of(positions, "positions", *POSITIONS), snapshot.as_of)
+    kept = times_or(table_of(collateral, "collateral", *COLLATERAL), snapshot.as_of)
+    ended = None if events is None else table_of(events, "events", EVENTS)
     book = read_account_tables(held, kept, ended).book_at(snapshot.as_of)
     if not len(book):
         raise known_until("positions and collateral", snapshot.as_of)

@@ -31,13 +31,14 @@ CLI = (
 )
 
 
-PYTHON_API = {"training": ("margincast.learning.classifier",)}
+PYTHON_API = {"training": ("margincast.learning.classifier", "margincast.mlflow_model")}
 """Modules of the Python API that need an extra; all others belong to the base."""
 
 OPTIONAL = {
     "jwt": "serving.http.security.json_web_tokens",
     "otel": "serving.telemetry.tracing.otel",
     "pdf": "pipelines.ledger_reports.formats.pdf",
+    "search": "training.tuning.search",
 }
 """The one module that imports what an extra has; the base runs without."""
 

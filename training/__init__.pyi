@@ -6,6 +6,7 @@ from . import (
     folds as folds,
     labels as labels,
     reports as reports,
+    tuning as tuning,
 )
 
-__all__ = ["backtest", "drift", "evaluation", "fitting", "folds", "labels", "reports"]
+__all__ = ["backtest", "drift", "evaluation", "fitting", "folds", "labels", "reports", "tuning"]

@@ -45,7 +45,19 @@ class WheelLayout(BuildHookInterface[BuilderConfig]):
         if version == "editable":
             return
         self._folder = TemporaryDirectory()
-        out = Path(self._folder.name)
+        try:
+            build_data["force_include"].update(self._added(Path(self._folder.name)))
+        except ValueError:
+            self._folder.cleanup()
+            raise
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove the rewritten files, which are in the wheel now."""
+        if version != "editable":
+            self._folder.cleanup()
+
+    def _added(self, out: Path) -> dict[str, str]:
+        """Files to add, by path, with their place in the wheel; written to `out` as needed."""
         moved = {path.rstrip("/\\") for path in self.build_config.sources}
         added = {str(Path(self.root, CONFIGURATION)): f"{PACKAGE}/{CONFIGURATION}"}
         sources: dict[str, dict[str, str]] = {}
@@ -74,12 +86,7 @@ class WheelLayout(BuildHookInterface[BuilderConfig]):
         listing = out / SOURCES
         listing.write_text(json.dumps(sources, indent=0, sort_keys=True) + "\n", encoding="utf-8")
         added[str(listing)] = f"{PACKAGE}/{SOURCES}"
-        build_data["force_include"].update(added)
-
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove the rewritten files, which are in the wheel now."""
-        if version != "editable":
-            self._folder.cleanup()
+        return added
 
 
 def rewritten(source: str, moved: Collection[str]) -> str:

@@ -29,112 +29,118 @@ CureSource = Literal["deposit", "withdrawal", "trade", "price_move", "level_chan
 
 
 class Opening(Struct, frozen=True, forbid_unknown_fields=True):
-    """What opened a call: the time, and the record that the step rested on."""
+    """What opened a call."""
 
     time: str
+    """When."""
     chain: str
+    """Chain of the record that the step rested on."""
     seq: int
+    """Number of that record within its chain."""
 
 
 class Cure(Struct, frozen=True, forbid_unknown_fields=True):
-    """An amount that met part of a call; below 0: that took from what had met it.
-
-    ``deposit`` and ``withdrawal``: equity that came or went at constant prices. ``trade``: margin
-    that was freed, or taken up, at constant prices. ``price_move``: equity and margin by the
-    market. ``level_change``: the add-on that counts.
-    """
+    """An amount that met part of a call."""
 
     source: CureSource
+    """`deposit` and `withdrawal`: equity that came or went at constant prices. `trade`: margin that
+    was freed, or taken up, at constant prices. `price_move`: equity and margin by the market.
+    `level_change`: the add-on that counts."""
     amount: float
+    """Amount that met the call, settlement currency; below 0 it took from what had met it."""
     time: str
+    """When."""
 
 
 class Dispute(Struct, frozen=True, forbid_unknown_fields=True):
-    """The dispute of a call; `amount` None: all of it is disputed."""
+    """The dispute of a call."""
 
     reason: str
+    """What is contested."""
     amount: float | None
+    """Amount that is disputed, settlement currency; null: all that is outstanding."""
     since: str
+    """When it began."""
     until: str
+    """When it ends unless it is decided before."""
     by: str
+    """Who disputed."""
     note: str
+    """Text of whoever disputed; may be empty."""
 
 
 class AccountFigures(Struct, frozen=True, forbid_unknown_fields=True):
-    """AccountFigures of an account, settlement currency."""
+    """An account at an event of a call, in the settlement currency."""
 
     equity: float
+    """Cash, collateral after haircuts and profit or loss of the positions."""
     maintenance_margin: float
+    """Net maintenance margin."""
     initial_margin: float
+    """Net initial margin."""
     opening_requirement: float
+    """What equity must cover before new risk is taken."""
     add_on: float
+    """Margin required beyond maintenance margin."""
     cash: float
+    """Cash balance; negative is owed."""
     headroom: float
+    """Equity minus maintenance margin."""
     gross_notional: float
+    """Sum of the absolute notionals of the positions."""
 
 
 class Call(Struct, frozen=True, forbid_unknown_fields=True):
-    """A call as it stands; times are ISO 8601, amounts in the settlement currency.
-
-    Attributes
-    ----------
-    call_id:
-        See `call_id`.
-    account_id, scope, kind:
-        Whose, of which margin, and whether it is a call, an advice or a liquidation alone.
-    types:
-        Which types are unmet, of `margin.rules.enforcement.CALL_TYPES`; of a call that has ended
-        those that were unmet last.
-    state:
-        Label of the account's state, see `margin.life_cycle.states.State`.
-    opened_at, acknowledged_at, closed_at:
-        When it began, when it was first acknowledged, and when it ended.
-    opening:
-        What it rests on.
-    amount, outstanding:
-        What was called at most, and what is missing now until it is met.
-    credited:
-        What deposits and trades have met since.
-    deadlines, deadline:
-        Of each type, and when time alone changes the state.
-    dispute, dispute_end:
-        The open dispute, and how the newest one ended: ``accepted``, ``rejected``, ``expired``, or
-        the event of the call that ended it.
-    cures:
-        The newest entries of the cure ledger.
-    number, sequence:
-        Of its newest event, within the call and within the account.
-    figures:
-        At its newest event.
-    instructions:
-        Ids of open instructions.
-    progress:
-        Of the liquidation, as `enforcement.liquidation` keeps it.
-    """
+    """A call as it stands; times are ISO 8601, amounts in the settlement currency."""
 
     call_id: str
+    """Id of the call, 32 hexadecimal digits."""
     account_id: str
+    """Id of the account that was called."""
     kind: CallKind
+    """Whether it is a call, an advice or a liquidation without a call."""
     types: tuple[str, ...]
+    """Types of calls that are unmet, `proactive`, `initial_margin`, `maintenance_margin` or
+    `settlement`; of a call that has ended those that were unmet last."""
     state: str
+    """State of the account's life cycle, like `called`, `partly_met` or `disputed`."""
     opened_at: str
+    """When it began."""
     opening: Opening
+    """What it rests on."""
     amount: float
+    """Most that was called, settlement currency."""
     outstanding: float
+    """What is missing now until it is met, settlement currency."""
     figures: AccountFigures
+    """The account at the newest event of the call."""
     scope: str = SCOPE
+    """Margin scope: `cross`, all positions of the account share its margin."""
     credited: float = 0.0
+    """What deposits and trades have met since, settlement currency."""
     deadlines: dict[str, str] = {}
+    """Deadline of each type of call that is unmet."""
     deadline: str | None = None
+    """When time alone changes the state; null where it does not."""
     dispute: Dispute | None = None
+    """The open dispute; null where none is."""
     dispute_end: str | None = None
+    """How the newest dispute ended: `accepted`, `rejected`, `expired`, or the event of the call
+    that ended it; null before one did."""
     acknowledged_at: str | None = None
+    """When it was first acknowledged; null before."""
     cures: tuple[Cure, ...] = ()
+    """Newest entries of the cure ledger, at most 20."""
     number: int = 0
+    """Number of its newest event within the call."""
     sequence: int = 0
+    """Number of its newest event within the account."""
     closed_at: str | None = None
+    """When it ended; null while it is open."""
     instructions: tuple[str, ...] = ()
+    """Ids of open instructions."""
     progress: dict[str, Any] | None = None
+    """How far the liquidation is: its step, what was closed and what is owed; null without one."""
 
     @property
     def is_open(self) -> bool:

@@ -29,38 +29,33 @@ OPEN_STATES: tuple[InstructionState, ...] = ("issued", "acknowledged")
 
 
 class Instruction(Struct, frozen=True, forbid_unknown_fields=True):
-    """An instruction as it stands; times are ISO 8601.
-
-    Attributes
-    ----------
-    instruction_id, call_id, account_id, kind:
-        What it is, for which call; see `enforcement.calls.call.instruction_id`.
-    parameters:
-        Of a close: ``instrument``, the signed ``quantity`` to trade, ``limit_price``.
-    state:
-        By its newest event.
-    issued_at, expires_at:
-        When it was given, and when it counts as unanswered.
-    step:
-        Of the liquidation.
-    number, sequence:
-        Of its newest event, within the instruction and within the account.
-    answer:
-        The venue's newest answer.
-    """
+    """An instruction as it stands; times are ISO 8601."""
 
     instruction_id: str
+    """Id of the instruction, 32 hexadecimal digits."""
     call_id: str
+    """Id of the call that it was given for."""
     account_id: str
+    """Id of the account to act on."""
     kind: InstructionKind
+    """What the venue is to do."""
     parameters: dict[str, Any]
+    """Of a close: `instrument`, the signed `quantity` to trade, `limit_price`; of another kind what
+    it needs, or empty."""
     state: InstructionState
+    """State by its newest event."""
     issued_at: str
+    """When it was given."""
     expires_at: str
+    """When it counts as unanswered."""
     step: int
+    """Step of the liquidation."""
     number: int = 0
+    """Number of its newest event within the instruction."""
     sequence: int = 0
+    """Number of its newest event within the account."""
     answer: dict[str, Any] | None = None
+    """The venue's newest answer; null before one."""
 
     @property
     def is_open(self) -> bool:

@@ -15,48 +15,36 @@ OverrideState = Literal["pending", "active", "rejected", "replaced", "expired", 
 
 
 class Override(Struct, frozen=True, forbid_unknown_fields=True):
-    """An override as it stands; times are ISO 8601.
-
-    Attributes
-    ----------
-    override_id:
-        Id of the command that requested it.
-    kind:
-        What it overrides.
-    target:
-        Id of the account whose add-on it sets, or of the call whose deadline it sets.
-    add_on, deadline:
-        What it sets; None for the other kind.
-    reason:
-        Why.
-    amount:
-        What its row of the approval matrix was compared with, settlement currency.
-    requester, approver:
-        Who requested and who approved it; no approver where it counted at once.
-    requested_at, approved_at:
-        When.
-    expires:
-        From when it no longer counts.
-    pending_until:
-        From when it can no longer be approved.
-    state:
-        See `OverrideState`.
-    """
+    """An override as it stands; times are ISO 8601."""
 
     override_id: str
+    """Id of the command that requested it."""
     kind: OverrideType
+    """What it overrides: the add-on of an account or the deadline of a call."""
     target: str
+    """Id of the account whose add-on it sets, or of the call whose deadline it sets."""
     reason: str
+    """Why it was requested."""
     amount: float
+    """Amount that decides how many people must approve it, settlement currency."""
     requester: str
+    """Who requested it."""
     requested_at: str
+    """When it was requested."""
     expires: str
+    """From when it no longer counts."""
     pending_until: str
+    """From when it can no longer be approved."""
     state: OverrideState = "pending"
+    """Whether it waits for approval, counts, or why it is over."""
     add_on: float | None = None
+    """Add-on that it sets, settlement currency; null of a deadline."""
     deadline: str | None = None
+    """Deadline that it sets; null of an add-on."""
     approver: str | None = None
+    """Who approved it; null where it counted at once or is pending."""
     approved_at: str | None = None
+    """When it was approved; null likewise."""
 
     def lapsed(self, now: int) -> bool:
         """Whether it is over by time: expired, or not approved in time."""

@@ -27,19 +27,13 @@ Relative = Annotated[float, Meta(ge=-0.99, le=10.0)]
 
 
 class Shocks(Struct, frozen=True, forbid_unknown_fields=True):
-    """Relative changes of prices and of implied volatility.
-
-    Attributes
-    ----------
-    spot:
-        Change of a coin's prices by its name (``BTC``) or symbol (``BTCUSDT``), -0.99 to 10;
-        ``*`` is that of all coins not named. Spot, perpetual and forwards move together.
-    volatility:
-        Change of every implied volatility, -0.99 to 10: 0.2 makes 50% into 60%.
-    """
+    """Relative changes of prices and of implied volatility."""
 
     spot: Annotated[dict[str, Relative], Meta(max_length=_MOST_COINS)] = {}
+    """Change of a coin's prices by its name (`BTC`) or symbol (`BTCUSDT`), -0.99 to 10; `*` is that
+    of all coins not named. Spot, perpetual and forwards move together."""
     volatility: Relative = 0.0
+    """Change of every implied volatility, -0.99 to 10: 0.2 makes 50% into 60%."""
 
     @property
     def moves(self) -> bool:

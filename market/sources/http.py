@@ -35,15 +35,22 @@ Time = Annotated[str, Meta(min_length=10, max_length=40)]
 
 
 class BarIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """One bar; `ts` is its open."""
+    """One bar of a symbol."""
 
     symbol: Name
+    """Spot symbol of the market, like `BTCUSDT`."""
     ts: Time
+    """Open of the bar."""
     open: float
+    """First price, settlement currency, above 0."""
     high: float
+    """Highest price, settlement currency."""
     low: float
+    """Lowest price, settlement currency, above 0."""
     close: float
+    """Last price, settlement currency."""
     volume: float
+    """Volume in units of the underlying, 0 or more."""
 
 
 _When = Annotated[Time, Meta(description="When it held; absent: the decision time now.")]
@@ -77,9 +84,11 @@ class SviIn(Struct, frozen=True, forbid_unknown_fields=True):
     sigma^2)) at k = ln(strike / forward)."""
 
     a: float
+    """Level of the total variance."""
     b: Annotated[float, Meta(description="0 or more.")]
     rho: Annotated[float, Meta(description="Between -1 and 1.")]
     m: float
+    """Log strike over forward at the centre of the smile."""
     sigma: Annotated[float, Meta(description="Above 0.")]
 
 
@@ -95,6 +104,7 @@ class QuoteIn(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     """
 
     instrument: Name
+    """What is quoted; see the forms above."""
     ts: _When | None = None
     mark: _Mark | None = None
     vol: _Vol | None = None
@@ -102,6 +112,7 @@ class QuoteIn(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     rate: _Rate | None = None
     vols: _Vols | None = None
     svi: SviIn | None = None
+    """Smile of the expiry, told anew."""
     confidence: _Confidence | None = None
     forward_confidence: _ForwardConfidence | None = None
     vol_confidence: _VolConfidence | None = None
@@ -112,36 +123,51 @@ class QuoteIn(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
 
 
 class PositionIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """A signed quantity; without an entry price it entered at the mark."""
+    """A position of an account."""
 
     instrument: Name
+    """Perpetual or option, like `BTCUSDT-PERP` or `BTC-27MAR26-60000-C`."""
     quantity: float
+    """Signed quantity in units of the underlying; negative: short."""
     entry_price: float | None = None
+    """Mean price at which it was entered, settlement currency, above 0; null: the mark. Updates
+    with fills need it."""
 
 
 class BalanceIn(Struct, frozen=True, forbid_unknown_fields=True):
     """An amount of a collateral asset."""
 
     asset: Name
+    """Collateral asset, like `USDT` or `BTC`."""
     amount: float
+    """Amount in units of the asset."""
 
 
 class PreviousAddOnIn(Struct, frozen=True, forbid_unknown_fields=True):
     """The add-on in force and when it was decided."""
 
     amount: Annotated[float, Meta(ge=0)]
+    """Add-on in force, settlement currency."""
     as_of: Time
+    """When it was decided."""
 
 
 class AccountMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """One account as it stands, as the ledger keeps it; `history` is kept with the decision."""
 
     account_id: Name
+    """Id of the account."""
     cash: float
+    """Cash balance in the settlement currency; negative is owed."""
     positions: list[PositionIn]
+    """Open positions, one an instrument."""
     collateral: list[BalanceIn] = []
+    """Balances of other assets, valued after haircuts."""
     previous_add_on: PreviousAddOnIn | None = None
+    """Add-on in force, from which the new one moves at its pace; null: the endpoint uses the one
+    that it decided last."""
     history: History = None
+    """Any JSON object that is kept with the decision; null: none."""
 
 
 class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,11 +178,18 @@ class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     account_id: Name
+    """Id of the account."""
     cash: float
+    """Cash balance in the settlement currency; negative is owed."""
     positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)]
+    """Open positions, one an instrument."""
     collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
+    """Balances of other assets, valued after haircuts."""
     previous_add_on: PreviousAddOnIn | None = None
+    """Add-on in force, from which the new one moves at its pace; null: the endpoint uses the one
+    that it decided last."""
     history: Raw = field(default_factory=lambda: NO_HISTORY)
+    """Any JSON object that is kept with the decision; null: none."""
 
 
 def bar_updates(bars: Sequence[BarIn], known_at: int | None = None) -> Batch[BarUpdate]:

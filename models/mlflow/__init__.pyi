@@ -1,4 +1,4 @@
-from .fold_runs import FoldRun as FoldRun
+from .child_runs import ChildRun as ChildRun
 from .registry import (
     Version as Version,
     find_challenger as find_challenger,
@@ -11,7 +11,7 @@ from .store import Tracking as Tracking
 from .tracking import TrainingRun as TrainingRun, log_training as log_training
 
 __all__ = [
-    "FoldRun",
+    "ChildRun",
     "Tracking",
     "TrainingRun",
     "Version",

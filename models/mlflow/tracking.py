@@ -10,17 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from market.core.arrays import Floats
-from market.core.clock import format_time
 from market.core.errors import ModelError
 from models.bundle.bundle import MANIFEST_FILE, Bundle
 from models.bundle.schema import canonical_json, is_sha256
-from models.mlflow.fold_runs import FoldRun, log_fold, to_milliseconds
+from models.mlflow.child_runs import ChildRun, log_child, to_milliseconds
 from models.mlflow.logged_model import log_model
+from models.mlflow.origin import experiment_id, origin_tags, unique_name
 from models.mlflow.registry import BUNDLE_TAG, find_version, register_version
 from models.mlflow.run_figures import training_metrics
 from models.mlflow.store import Tracking, mlflow_client
@@ -37,8 +36,6 @@ PLOTS_FOLDER = "plots"
 VERSION_TAG = "registered_version"
 
 _SYSTEM_TAGS = "mlflow."
-_SHORT_SHA = 12
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _DIGEST_LENGTH = 36
 # MLflow's own limits for one request.
 _METRICS_PER_BATCH = 1000
@@ -46,13 +43,6 @@ _PARAMS_PER_BATCH = 100
 _PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png|\.svg)?")
 _FILE_NAME = re.compile(r"([a-z0-9_]{1,32}/)?[a-z0-9_]{1,64}\.(csv|html|json|md)")
 _NOTE = "mlflow.note.content"
-_EXPERIMENT_TAGS = {
-    # Ints the experiment as model training, not as a language model's traces.
-    "mlflow.experimentKind": "custom_model_development",
-    _NOTE: "Trainings of Margincast. Each run is one `margincast retrain`; its description says "
-    "the outcome, `review.html` among its artifacts shows everything, and its child runs are "
-    "its folds. `margincast review` sets the newest beside the champion.",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +86,10 @@ class TrainingRun:
         Further tags of the run, such as the hash of the code.
     files:
         Further artifacts by path: ``tables/months.csv``, ``review.html``.
-    folds:
-        Child runs.
+    children:
+        Child runs: folds and trials.
+    curves:
+        Further metrics by name with a value at each step: learning curves.
     """
 
     bundle: Bundle
@@ -120,7 +112,8 @@ class TrainingRun:
     note: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
-    folds: Sequence[FoldRun] = ()
+    children: Sequence[ChildRun] = ()
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,24 +153,25 @@ def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
     MLflow documentation, "Tracking" and ``mlflow.pyfunc``.
     """
     files = _files(run)
-    origin = _origin(run)
+    origin = origin_tags(run.user, run.source, run.commit)
     tags = _tags(run) | origin
     walk_forward = (run.review or {}).get("walk_forward")
     metrics = training_metrics(run.evaluation, run.gates, run.backtest, walk_forward)
 
     with mlflow_client(tracking) as client:
-        experiment = _experiment_id(client, tracking)
+        experiment = experiment_id(client, tracking)
         started = to_milliseconds(run.started)
-        name = _run_name(client, experiment, tracking, run)
+        subject = f"{tracking.experiment} {run.verdict}"
+        name = unique_name(client, experiment, subject, run.started, run.bundle.sha256)
         run_id = client.create_run(experiment, started, tags, run_name=name).info.run_id
         with _active_run(tracking, run_id):
             # Before the metrics, each of which MLflow would read back to copy it to the model.
             model_id = log_model(run.bundle, run.example)
-            _log_figures(client, run_id, run.params, metrics)
+            _log_figures(client, run_id, run.params, metrics, run.curves)
             _log_dataset(client, run_id, run)
             _log_files(client, run_id, files)
-            for fold in run.folds:
-                log_fold(client, experiment, run_id, fold, origin)
+            for child in run.children:
+                log_child(client, experiment, run_id, child, origin)
             version = find_version(client, tracking, run.bundle.sha256)
             if version is None:
                 version = register_version(
@@ -250,45 +244,6 @@ def _tags(run: TrainingRun) -> dict[str, str]:
     }
 
 
-def _origin(run: TrainingRun) -> dict[str, str]:
-    """MLflow's own tags of who and what made a run."""
-    tags = {
-        "mlflow.user": run.user,
-        "mlflow.source.name": run.source,
-        "mlflow.source.type": "LOCAL",
-    }
-    # A commit with changes on top is none that another could check out.
-    if run.commit is not None and _COMMIT.fullmatch(run.commit):
-        tags["mlflow.source.git.commit"] = run.commit
-    return tags
-
-
-def _run_name(client: MlflowClient, experiment: str, tracking: Tracking, run: TrainingRun) -> str:
-    """Experiment, verdict, time and bundle; a number follows where a run has that name."""
-    time = format_time(run.started)[:19]
-    name = f"{tracking.experiment} {run.verdict} {time} {run.bundle.sha256[:_SHORT_SHA]}"
-    # Names of earlier runs that begin alike; the bundle and the second make these few.
-    taken = {
-        other.info.run_name
-        for other in client.search_runs(
-            [experiment], f"tags.{BUNDLE_TAG} = '{run.bundle.sha256}'", max_results=1000
-        )
-    }
-    numbered = (name if k == 1 else f"{name} ({k})" for k in count(1))
-    return next(each for each in numbered if each not in taken)
-
-
-def _experiment_id(client: MlflowClient, tracking: Tracking) -> str:
-    experiment = client.get_experiment_by_name(tracking.experiment)
-    if experiment is not None:
-        return str(experiment.experiment_id)
-    return str(
-        client.create_experiment(
-            tracking.experiment, artifact_location=tracking.artifact_location, tags=_EXPERIMENT_TAGS
-        )
-    )
-
-
 @contextmanager
 def _active_run(tracking: Tracking, run_id: str) -> Iterator[None]:
     """Run of the block: it ends with it, as FAILED if the block fails.
@@ -307,12 +262,14 @@ def _log_figures(
     run_id: str,
     params: Mapping[str, str | int | float],
     metrics: Mapping[str, float],
+    curves: Mapping[str, Sequence[tuple[int, float]]],
 ) -> None:
     from mlflow.entities import Metric, Param
 
     now = time.time_ns() // 1_000_000
     settings = [Param(name, str(value)) for name, value in params.items()]
     figures = [Metric(name, value, now, 0) for name, value in metrics.items()]
+    figures += [Metric(name, y, now, step) for name, curve in curves.items() for step, y in curve]
     for start in range(0, len(settings), _PARAMS_PER_BATCH):
         client.log_batch(run_id, params=settings[start : start + _PARAMS_PER_BATCH])
     for start in range(0, len(figures), _METRICS_PER_BATCH):

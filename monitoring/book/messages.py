@@ -19,7 +19,9 @@ MAX_DELTAS = 1_000
 
 SequenceNumber = Annotated[
     int,
-    Meta(ge=1, le=2**53, description="Number of the update within its account: 1, 2, 3, …"),
+    Meta(
+        ge=1, le=2**53, description="Number of the update within its account, from 1 without gaps."
+    ),
 ]
 _When = Annotated[Time, Meta(description="When it held; absent: the decision time now.")]
 _Amount = Annotated[float, Meta(gt=0)]
@@ -37,9 +39,13 @@ class FillIn(Struct, frozen=True, forbid_unknown_fields=True, tag="fill", tag_fi
     """
 
     instrument: Name
+    """Instrument that was traded."""
     quantity: float
+    """Signed quantity in units of the underlying; negative sells."""
     price: _Price
+    """Price of the trade, settlement currency."""
     fee: float = 0.0
+    """Fee paid in cash, settlement currency; negative: a rebate."""
 
 
 class DepositIn(Struct, frozen=True, forbid_unknown_fields=True, tag="deposit", tag_field="kind"):
@@ -47,6 +53,7 @@ class DepositIn(Struct, frozen=True, forbid_unknown_fields=True, tag="deposit", 
 
     asset: _Asset
     amount: _Amount
+    """Amount in units of the asset."""
 
 
 class WithdrawalIn(
@@ -56,13 +63,16 @@ class WithdrawalIn(
 
     asset: _Asset
     amount: _Amount
+    """Amount in units of the asset."""
 
 
 class FundingIn(Struct, frozen=True, forbid_unknown_fields=True, tag="funding", tag_field="kind"):
-    """A funding payment in cash; negative: paid by the account."""
+    """A funding payment in cash."""
 
     amount: float
+    """Payment in the settlement currency; negative: paid by the account."""
     instrument: Name | None = None
+    """Perpetual that paid; null where the payment is of several."""
 
 
 class TransferIn(Struct, frozen=True, forbid_unknown_fields=True, tag="transfer", tag_field="kind"):
@@ -70,6 +80,7 @@ class TransferIn(Struct, frozen=True, forbid_unknown_fields=True, tag="transfer"
 
     asset: _Asset
     amount: float
+    """Amount in units of the asset; negative: it goes out."""
 
 
 Delta = FillIn | DepositIn | WithdrawalIn | FundingIn | TransferIn
@@ -82,8 +93,11 @@ class SnapshotIn(Struct, frozen=True, forbid_unknown_fields=True):
     """One account as it stands: all its cash, positions and collateral."""
 
     cash: float
+    """Cash balance in the settlement currency; negative is owed."""
     positions: _Positions = []
+    """All open positions, one an instrument."""
     collateral: _Balances = []
+    """All balances of other assets."""
 
 
 class AccountSnapshotIn(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,8 +105,11 @@ class AccountSnapshotIn(Struct, frozen=True, forbid_unknown_fields=True):
 
     sequence: SequenceNumber
     cash: float
+    """Cash balance in the settlement currency; negative is owed."""
     positions: _Positions = []
+    """All open positions, one an instrument."""
     collateral: _Balances = []
+    """All balances of other assets."""
     ts: _When | None = None
 
     def update(self, account_id: str) -> AccountUpdateIn:
@@ -105,40 +122,47 @@ class AccountUpdateIn(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """One update of one account: either a `snapshot`, or `deltas`, which count together."""
 
     account_id: Name
+    """Id of the account."""
     sequence: SequenceNumber
     ts: _When | None = None
     snapshot: SnapshotIn | None = None
+    """The account as it stands; null where the update has `deltas`."""
     deltas: Annotated[list[Delta], Meta(min_length=1, max_length=MAX_DELTAS)] | None = None
+    """Changes that count together; null where the update has a `snapshot`."""
 
 
 class UpdatesRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Updates of accounts, in the order in which they are to count."""
 
     updates: Annotated[list[AccountUpdateIn], Meta(min_length=1, max_length=MAX_UPDATES)]
+    """Updates in the order in which they are to count."""
 
 
 UpdateStatus = Literal["applied", "duplicate", "conflict", "gap", "out_of_sync", "invalid"]
 
 
 class UpdateResult(Struct, frozen=True, omit_defaults=True):
-    """What became of an update.
-
-    `applied`: it counts. `duplicate`: the account is at this number or a later one already, and
-    nothing changed. `conflict`: the account is at this number by an update of other content.
-    `gap`: an update before it is missing; the account is out of sync now. `out_of_sync`: the
-    account waits for a snapshot. `invalid`: it cannot be applied, and its number is still expected.
-    """
+    """What became of an update."""
 
     account_id: str
+    """Id of the account."""
     sequence: int
+    """Number of the update."""
     status: UpdateStatus
+    """`applied`: it counts. `duplicate`: the account is at this number or a later one already, and
+    nothing changed. `conflict`: the account is at this number by an update of other content. `gap`:
+    an update before it is missing; the account is out of sync now. `out_of_sync`: the account waits
+    for a snapshot. `invalid`: it cannot be applied, and its number is still expected."""
     in_sync: bool
+    """Whether no update of the account is missing now."""
     expected: int
     """The number that the next delta must have."""
     detail: str = ""
+    """What to do; absent where it is applied."""
 
 
 class UpdatesResponse(Struct, frozen=True):
     """What became of each update, in the order of the request."""
 
     results: list[UpdateResult]
+    """Results in the order of the request."""

@@ -21,22 +21,32 @@ class BarsRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     interval: str
+    """Length of a bar, which must be that of the market, like `1h`."""
     bars: Annotated[list[BarIn], Meta(min_length=1, max_length=MAX_BARS)]
+    """Closed bars, in any order."""
     final: bool = False
+    """Whether no more bars of the steps in this request come."""
     correct: bool = False
+    """Whether the bars may replace those of older steps; needs the scope `admin`."""
 
 
 class BarResult(Struct, frozen=True, omit_defaults=True):
     """The result of one bar."""
 
     symbol: str
+    """Symbol of the bar."""
     ts: str
+    """Open of the bar."""
     status: BarStatus
+    """What became of it."""
     detail: str | None = None
+    """Why it does not count, or not yet; absent where it counts as sent."""
 
 
 class BarsResponse(Struct, frozen=True):
     """Results in the order of the bars, and the close of the newest step that counts."""
 
     results: list[BarResult]
+    """Results in the order of the request."""
     as_of: str | None
+    """Close of the newest step that counts; null before any."""

@@ -19,6 +19,7 @@ class QuotesRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Quotes of instruments."""
 
     quotes: Annotated[list[QuoteIn], Meta(min_length=1, max_length=MAX_QUOTES)]
+    """Quotes, in any order."""
 
 
 class QuoteResult(Struct, frozen=True, omit_defaults=True):
@@ -29,13 +30,19 @@ class QuoteResult(Struct, frozen=True, omit_defaults=True):
     """
 
     instrument: str
+    """Instrument of the quote."""
     ts: str
+    """When it held."""
     status: QuoteStatus
+    """What became of it."""
     detail: str | None = None
+    """Why it does not count, or not yet; absent where it counts as sent."""
 
 
 class QuotesResponse(Struct, frozen=True):
     """Results in the order of the quotes, and the time of the newest bar or quote."""
 
     results: list[QuoteResult]
+    """Results in the order of the request."""
     as_of: str | None
+    """Time of the newest bar or quote; null before any."""

@@ -25,6 +25,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "jwt": ("jwt",),
     "pdf": ("reportlab",),
     "postgres": ("psycopg",),
+    "search": ("optuna",),
     "otel": ("opentelemetry",),
 }
 """Modules that the code imports from each extra."""

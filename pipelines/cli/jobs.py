@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.cli.extras import require
-from pipelines.cli.options import AccountFiles, ConfigFile, JsonFile
+from pipelines.cli.options import AccountFiles, ConfigFile, JsonFile, PageFile, options_given
 from pipelines.cli.settings import load_config
 
 DRIFTED = 5
@@ -23,6 +24,7 @@ def drift(
     recorded: Annotated[
         bool, typer.Option("--recorded", help="Use the decisions of the ledger, not the data.")
     ] = False,
+    out: PageFile = None,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
@@ -30,15 +32,20 @@ def drift(
     require("training", "drift")
     from models.bundle.pointer import CHAMPION
     from pipelines.jobs.drift import check_drift
+    from pipelines.reports.job_report import check_page_path, write_job_page
     from pipelines.reports.report import bars_line, drift_table, write_json
     from pipelines.scheduler.notify import run_and_notify
 
+    check_page_path(out)
+    started = time.time_ns()
     settings = load_config(config)
     path = bundle or settings.serving.bundles / CHAMPION
     report = run_and_notify(
         settings, "drift", lambda: check_drift(settings, path, recorded=recorded)
     )
     write_json(report, json)
+    given = options_given(bundle=bundle, recorded=recorded, config=config)
+    write_job_page(settings, "drift", report, out, given, started)
     bars_line(report["bars"])
     drift_table(report)
     if report["verdict"] == "drift":

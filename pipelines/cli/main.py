@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -36,6 +37,8 @@ from pipelines.cli.options import (
     BundlePath,
     ConfigFile,
     JsonFile,
+    PageFile,
+    options_given,
     reasons_by_gate,
 )
 from pipelines.cli.policy import policy
@@ -187,14 +190,25 @@ def retrain(
 
 
 @app.command()
-def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
+def evaluate(
+    bundle: BundlePath,
+    out: PageFile = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
     """Score a bundle on the configured data against its baselines; never fits."""
     require("training", "evaluate")
     from pipelines.jobs.evaluate import evaluate_bundle
+    from pipelines.reports.job_report import check_page_path, write_job_page
     from pipelines.reports.report import bars_line, evaluation_tables, write_json
 
-    report = evaluate_bundle(load_config(config), bundle)
+    check_page_path(out)
+    started = time.time_ns()
+    settings = load_config(config)
+    report = evaluate_bundle(settings, bundle)
     write_json(report, json)
+    given = options_given(bundle=bundle, config=config)
+    write_job_page(settings, "evaluate", report, out, given, started)
     for warning in report["warnings"]:
         warn(f"warning: {warning}")
     bars_line(report["bars"])
@@ -202,14 +216,25 @@ def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 
 
 @app.command()
-def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
+def backtest(
+    bundle: BundlePath,
+    out: PageFile = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
     """Compare the add-on with other policies at equal average level."""
     require("training", "backtest")
     from pipelines.jobs.backtest import backtest_bundle
+    from pipelines.reports.job_report import check_page_path, write_job_page
     from pipelines.reports.report import backtest_tables, bars_line, write_json
 
-    report = backtest_bundle(load_config(config), bundle)
+    check_page_path(out)
+    started = time.time_ns()
+    settings = load_config(config)
+    report = backtest_bundle(settings, bundle)
     write_json(report, json)
+    given = options_given(bundle=bundle, config=config)
+    write_job_page(settings, "backtest", report, out, given, started)
     bars_line(report["bars"])
     backtest_tables(report)
 
@@ -284,7 +309,8 @@ def run(
 
     if config is None and not DEFAULT_FILE.exists():
         write_starting_file(DEFAULT_FILE)
-        say(f"{DEFAULT_FILE} written, as there was none: the demonstration's configuration")
+        text = f"{DEFAULT_FILE} written, as there was none: the demonstration's configuration"
+        typer.echo(text, err=True)  # standard output may be the JSON
     from pipelines.jobs.run import check_run, print_addresses, run as job
     from pipelines.reports.report import write_json
 

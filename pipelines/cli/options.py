@@ -30,6 +30,10 @@ JsonFile = Annotated[
         callback=_json_target,
     ),
 ]
+PageFile = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write an .html page here; logged to MLflow where it is in use."),
+]
 BundlePath = Annotated[
     Path, typer.Option("--bundle", help="A bundle folder or the pointer file champion.")
 ]
@@ -38,6 +42,17 @@ AccountFiles = Annotated[
 ]
 Cases = Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")]
 Results = Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")]
+
+
+def options_given(**options: Path | bool | None) -> list[str]:
+    """The options that were given, as on the command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def reasons_by_gate(accepted: Iterable[str]) -> dict[str, str]:

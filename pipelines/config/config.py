@@ -37,6 +37,7 @@ from pipelines.config.job_sections import (
 from pipelines.config.ledger_section import LedgerConfig
 from pipelines.config.lightgbm_section import LightGBMConfig
 from pipelines.config.monitoring_section import MonitoringConfig
+from pipelines.config.search_section import SearchConfig, SpaceConfig, SpacesConfig
 from pipelines.config.sections import (
     AccountsConfig,
     BarsConfig,
@@ -70,6 +71,8 @@ _ADDRESSES: Mapping[str, Callable[[str], str]] = {
 _INNER_TABLES: Mapping[str, type[BaseModel]] = {
     "bars": BarsConfig,
     "lightgbm": LightGBMConfig,
+    "search": SearchConfig,
+    "spaces": SpacesConfig,
     "jwt": JwtConfig,
     "webhooks": WebhookConfig,
     "smtp": SmtpConfig,
@@ -176,6 +179,8 @@ class Config(BaseSettings):
         del content["market"]["mark_max_age"]  # of quotes, which no training reads
         if self.training.lightgbm == LightGBMConfig():  # as before it could be configured
             del content["training"]["lightgbm"]
+        if not self.training.search.enabled:
+            del content["training"]["search"]
         del content["simulate"]["speed"]  # of what comes after the training data
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -358,7 +363,8 @@ def _unknown_key(location: tuple[str | int, ...], value: object) -> str:
     if inner:
         table = type(Config.model_fields[str(section)].default)
     if len(inner) > 1:  # the tables with keys inside a section
-        table = _INNER_TABLES[str(inner[0])]
+        names = [name for name in inner[:-1] if isinstance(name, str)]
+        table = _INNER_TABLES.get(names[-1], SpaceConfig)
     key = _dotted(location)
     known = ", ".join(table.model_fields)
     return _line(

@@ -36,6 +36,7 @@ from pipelines.config.fields import (
     readable_address,
 )
 from pipelines.config.lightgbm_section import LightGBMConfig
+from pipelines.config.search_section import SearchConfig
 from pipelines.config.serving_limits import ServingLimits
 
 HORIZONS = (1, 8, 24)
@@ -256,6 +257,7 @@ class TrainingConfig(Section):
     ruleset: str = ""
     """Rule set whose levels make the labels; empty: that of `[rules]`."""
     lightgbm: LightGBMConfig = LightGBMConfig()
+    search: SearchConfig = SearchConfig()
     """Hyperparameters of the model."""
 
     @property

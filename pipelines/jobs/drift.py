@@ -28,9 +28,12 @@ from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
 from pipelines.data.accounts import read_dataset, read_intervals, sample_book
 from pipelines.data.decision_dataset import recorded_dataset
-from pipelines.data.loaders import Market, read_label_rules, read_market
+from pipelines.data.loaders import Market, describe, describe_rules, read_label_rules, read_market
+from training.drift.detail import distribution_detail
 from training.drift.monitors import Floors, drift_report
+from training.drift.performance import expected_performance
 from training.drift.reference import current_profile, read_reference
+from training.evaluation.evaluate import model_columns
 from training.labels.dataset import Dataset
 
 MATERIAL_ACCOUNT = 0.25
@@ -39,8 +42,13 @@ MATERIAL_ACCOUNT = 0.25
 _ACCOUNTS = 2_000
 
 
-def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, Any]:
+def measure_drift(
+    config: Config, bundle: Bundle, data: Dataset, *, detail: bool = False
+) -> dict[str, Any]:
     """Monitors of a bundle on the newest rows after its training; the object of ``drift --json``.
+
+    With `detail` also ``distributions``, with the bins and weeks of each column, and
+    ``expected_performance``, which are for readers.
 
     The verdict is ``unavailable``, with the reason, if the bundle has no reference or other
     horizons, or no row is later than its training.
@@ -59,16 +67,27 @@ def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, An
     newest = np.flatnonzero(data.uniform & (data.time >= since))
     if not len(newest):
         return _unavailable(bundle, "no account-time is later than the training rows of the bundle")
+    rows = data.take(newest)
+    current = current_profile(bundle, reference, rows)
     report = drift_report(
         reference,
-        current_profile(bundle, reference, data.take(newest)),
+        current,
         Floors(
             settings.distribution, settings.missing, settings.ratio, settings.slope, settings.loss
         ),
         level=settings.level,
         permutations=settings.permutations,
     )
-    return {"bundle": bundle.sha256} | report.to_dict()
+    found = {"bundle": bundle.sha256} | report.to_dict()
+    if not detail:
+        return found
+    p = bundle.scorer.probability(rows.features[:, model_columns(bundle.schema, rows)])
+    return found | {
+        "distributions": distribution_detail(reference, current),
+        "expected_performance": expected_performance(
+            rows.labels, p, rows.time, reference.horizons, reference.days
+        ),
+    }
 
 
 def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
@@ -98,8 +117,11 @@ def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]
                 intervals = read_intervals(config, market, ruleset)
                 data = read_dataset(config, market, intervals, ruleset)
         with stages.stage("drift"):
-            report = measure_drift(config, bundle, data)
+            report = measure_drift(config, bundle, data, detail=True)
     report["source"] = "ledger" if recorded else "data"
+    report["data"] = dict(describe(config, market))
+    report["data_sha256"] = data.sha256()
+    report["ruleset"] = describe_rules(ruleset)
     if bundle.sha256 == read_pointer(config.serving.bundles, CHAMPION):
         keys = ("verdict", "bundle", "drifted", "undecided", "source")
         with Ledger(config.ledger.url, chain="registry") as ledger:

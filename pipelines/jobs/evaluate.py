@@ -56,6 +56,7 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
             )
     return {
         "bundle": bundle.sha256,
+        "data_sha256": data.sha256(),
         "ruleset": describe_rules(ruleset),
         **report,
         "dropped": report["dropped"] | {"in_training": left_out},

@@ -70,6 +70,7 @@ from pipelines.data.loaders import (
 from pipelines.data.provenance import user_name
 from pipelines.jobs.drift import compare_with_champion
 from pipelines.jobs.serve import MARKET_STATE
+from pipelines.registry.hyperparameter_search import configured_settings, find_settings
 from pipelines.registry.log_run import log_run, tracking
 from pipelines.registry.promotion_gates import (
     add_on_gates,
@@ -170,12 +171,15 @@ def _retrain(
     block = data.learning_block(span)
     _check_blocks(block, config)
     with stages.stage("fit"):
-        settings = Hyperparameters(**config.training.lightgbm.model_dump())
+        search = find_settings(config, data, block)
+        settings = configured_settings(config) if search is None else search.settings
         fitted = fit_candidate(data, block, settings=settings)
     with stages.stage("export"):
         onnx = export(fitted.schema, fitted.trees, fitted.calibration, fitted.priors)
         parity = _check_parity(fitted, onnx)
     training = _training_record(config, data, block, ends, fitted)
+    if search is not None:
+        training["search"] = search.record
     root = config.serving.bundles
     root.mkdir(parents=True, exist_ok=True)
     remove_unfinished(root)
@@ -247,7 +251,7 @@ def _retrain(
             "champion_before": champion,
             **comparison,
         }
-        report["mlflow_run"] = log_run(config, bundle, report, review, test, started)
+        report["mlflow_run"] = log_run(config, bundle, report, review, test, started, search)
         reviewed = model_review(sha, evaluation, review).payload()
         report["champion"] = _settle(config, market, bundle, decision, report, reviewed)
         report["reasons"] += align_aliases(config, decision.verdict, sha, champion)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.bundle.bundle import Bundle
-from models.mlflow.fold_runs import FoldRun
+from models.mlflow.child_runs import ChildRun
 from models.mlflow.run_figures import evaluation_metrics
 from models.mlflow.store import Tracking
 from models.mlflow.tracking import TrainingRun, log_training
@@ -22,6 +22,7 @@ from training.reports.review_note import fold_note, training_note
 from training.reports.review_page import review_page
 from training.reports.review_tables import csv_bytes, review_tables
 from training.reports.run_record import RunRecord
+from training.tuning.search import SearchResult, Trial
 
 PAGE = "review.html"
 INCUMBENT_TAG = "champion_before"
@@ -32,6 +33,10 @@ ACCEPTED_TAG = "accepted_gates"
 _EXAMPLE_ROWS = 3
 _OF_THE_RUN = ("backtest", "fold_times")
 """Parts of a review that are logged in other places than ``review.json``."""
+
+
+_OF_THE_SEARCH = ("trials", "seed", "best", "used", "reason", "skill", "skill_ci95")
+"""What the parameters of a run say of its search; the manifest has all."""
 
 
 def tracking(config: Config) -> Tracking:
@@ -46,12 +51,13 @@ def log_run(
     review: Mapping[str, Any],
     test: Dataset,
     started: int,
+    search: SearchResult | None = None,
 ) -> str:
     """Log a training with its page, tables, charts and folds; returns the run's id.
 
     `report` is the object of ``retrain --json`` so far, `review` the result of
     `pipelines.registry.training_review.examine`; the first rows of `test` are the model's example;
-    `started` is when the training began, in nanoseconds.
+    `started` is when the training began, in nanoseconds; the trials of `search` are child runs.
     """
     code, commit = source_sha256(), git_commit()
     record = {name: part for name, part in review.items() if name not in _OF_THE_RUN} | {
@@ -106,10 +112,12 @@ def log_run(
             PAGE: review_page(subject, charts=charts).encode(),
             **{f"tables/{name}.csv": csv_bytes(rows) for name, rows in tables.items()},
         },
-        folds=[
+        children=[
             _fold_run(fold, *times)
             for fold, times in zip(review["folds"], review["fold_times"], strict=True)
-        ],
+        ]
+        + [_trial_run(trial) for trial in (() if search is None else search.trials)],
+        curves=_curves(review["learning"]),
         example=test.features[:_EXAMPLE_ROWS, model_columns(bundle.schema, test)],
         started=started,
         user=user_name(),
@@ -127,7 +135,14 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
         **{f"rounds_{hours}h": trees["rounds"] for hours, trees in manifest["trees"].items()},
         **{
             f"lightgbm/{name}": json.dumps(value)
-            for name, value in training.lightgbm.model_dump(mode="json").items()
+            for name, value in manifest.get(
+                "hyperparameters", training.lightgbm.model_dump(mode="json")
+            ).items()
+        },
+        **{
+            f"search/{name}": json.dumps(manifest["search"][name])
+            for name in _OF_THE_SEARCH
+            if "search" in manifest
         },
         "features": len(bundle.schema.features),
         "horizons": ", ".join(str(hours) for hours in bundle.schema.horizons),
@@ -144,12 +159,46 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
     }
 
 
-def _fold_run(fold: Mapping[str, Any], started: int, ended: int) -> FoldRun:
+def _curves(learning: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Learning curves as metrics: ``24h/learning/train_log_loss`` by number of trees."""
+    return {
+        f"{hours}h/learning/{part}_log_loss": list(zip(curve["rounds"], curve[part], strict=True))
+        for hours, curve in learning.items()
+        for part in ("train", "validation")
+    }
+
+
+def _trial_run(trial: Trial) -> ChildRun:
+    losses = {
+        f"fold_{k}/{hours}h/log_loss": loss
+        for k, fold in enumerate(trial.losses, start=1)
+        for hours, loss in fold.items()
+    }
+    done = trial.relative is not None
+    relative = {} if trial.relative is None else {"relative_log_loss": trial.relative}
+    return ChildRun(
+        name=f"trial {trial.number}",
+        params=dict(trial.values),
+        metrics=relative | losses,
+        tags={"trial": str(trial.number), "state": "complete" if done else "failed"},
+        note=trial.error
+        or "One trial of the search for hyperparameters: its log loss by fold, "
+        "and its mean relative to the defaults, which have 1.",
+        record={"values": dict(trial.values), "relative_log_loss": trial.relative}
+        | {"losses": [{str(h): loss for h, loss in fold.items()} for fold in trial.losses]},
+        evaluated=done,
+        started=trial.started,
+        ended=trial.ended,
+        file="trial.json",
+    )
+
+
+def _fold_run(fold: Mapping[str, Any], started: int, ended: int) -> ChildRun:
     evaluation = fold.get("evaluation")
     test_start, test_end = fold.get("held_out", ["", ""])
     fit_start, fit_end = fold.get("learnt_from", ["", ""])
     span = f" {test_start[:10]} to {test_end[:10]}" if test_start else ""
-    return FoldRun(
+    return ChildRun(
         name=f"{fold['name']}{span}",
         params={
             **{f"rows_{name}": count for name, count in fold.get("rows", {}).items()},

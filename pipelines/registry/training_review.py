@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import joblib
@@ -59,7 +59,8 @@ class TrainingArtifacts:
 
 def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     """Contributions, ablation, walk-forward, folds and backtest: for review only, no gate reads
-    them. ``walk_forward`` pools the blocks whose own reports stand among the ``folds``;
+    them. ``learning`` has the loss by number of trees, see `training.fitting.trees.LearningCurve`;
+    ``walk_forward`` pools the blocks whose own reports stand among the ``folds``;
     ``fold_times`` has the start and end of the work on each fold in nanoseconds.
 
     What ``[review]`` switches off is null. Where the data do not suffice for a fold, ablation or
@@ -85,6 +86,10 @@ def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     # Apart from the figures, which are the same whenever they are computed.
     times = [fold.pop("computed_ns") for fold in folds]
     return {
+        "learning": {
+            str(hours): asdict(ensemble.curve)
+            for hours, ensemble in trained.candidate.ensembles.items()
+        },
         "contributions": mean_contributions(trained.candidate, trained.test),
         "ablation": without,
         "walk_forward": walked,

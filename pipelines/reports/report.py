@@ -35,11 +35,17 @@ def write_json(report: Mapping[str, Any], path: Path | None) -> None:
     """Write a report as JSON, free of credentials, to a file or `STDOUT`; None writes nothing."""
     if path is None:
         return
-    text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
+    content = json_bytes(report)
     if path == STDOUT:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(content.decode())
     else:
-        replace_file(path, text.encode() + b"\n")
+        replace_file(path, content)
+
+
+def json_bytes(report: Mapping[str, Any]) -> bytes:
+    """A report as JSON, free of credentials."""
+    text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
+    return text.encode() + b"\n"
 
 
 def bars_line(bars: Mapping[str, Any]) -> None:

@@ -24,14 +24,14 @@ from serving.account_listing import AccountListing, PageRequest
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
 from serving.http.auth import requires
-from serving.http.handlers import look_up, read_route
-from serving.http.problems import json_response
-from serving.http.route_docs import (
+from serving.http.documentation.route_docs import (
     POST_PROBLEMS,
     DocumentedOperation,
     needs,
     problems,
 )
+from serving.http.handlers import look_up, read_route
+from serving.http.problems import json_response
 from serving.http.strict_body import Encoded, StrictBody
 from serving.recorded_decisions import check_account_id
 from serving.schemas.account_messages import AccountDetail, AccountPage

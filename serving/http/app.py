@@ -41,19 +41,19 @@ from serving.enforcement import (
 from serving.http.account_paths import one_segment
 from serving.http.account_routes import ACCOUNT_ROUTES
 from serving.http.auth import Access
-from serving.http.docs_page import DocsPage
+from serving.http.documentation.docs_page import DocsPage
+from serving.http.documentation.route_docs import SECURITY, TAGS, operation_id
+from serving.http.documentation.struct_schema import HistorySchema, StructSchema
 from serving.http.enforcement.call_routes import CALL_ROUTES
 from serving.http.enforcement.control_routes import CONTROL_ROUTES
 from serving.http.enforcement.instruction_routes import INSTRUCTION_ROUTES
 from serving.http.handlers import handlers, score_handler
 from serving.http.health.routes import HealthRoutes
 from serving.http.problems import EXCEPTION_HANDLERS
-from serving.http.route_docs import SECURITY, TAGS, operation_id
 from serving.http.score_route import ScoreRoute
 from serving.http.security.json_web_tokens import JsonWebTokens
 from serving.http.security.request_checks import RequestChecks
 from serving.http.security.response_headers import uncached_unless_said
-from serving.http.strict_body import HistorySchema, StructSchema
 from serving.score_queue import ScoreQueue
 from serving.service import Service
 from serving.settings import ServingSettings

@@ -34,8 +34,7 @@ from serving.admission.deadline import HEADER, call_seconds
 from serving.admission.lane import Lane
 from serving.admission.lanes import Lanes
 from serving.http.auth import AccessScope, guard_metrics, require_also, requires
-from serving.http.problems import json_response, kept_problem
-from serving.http.route_docs import (
+from serving.http.documentation.route_docs import (
     POST_PROBLEMS,
     READ_PROBLEMS,
     DocumentedOperation,
@@ -43,6 +42,7 @@ from serving.http.route_docs import (
     problem_response,
     problems,
 )
+from serving.http.problems import json_response, kept_problem
 from serving.http.score_route import PATH, ScoreRoute, ScoreRouting
 from serving.http.strict_body import Encoded, StrictBody
 from serving.recorded_decisions import MAX_BEFORE

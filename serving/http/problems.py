@@ -67,12 +67,17 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """A machine-readable problem (RFC 9457)."""
 
     type: str
+    """URI that names the kind of problem."""
     title: str
+    """Phrase of the HTTP status."""
     status: int
+    """HTTP status of the answer."""
     detail: str
+    """What was given, what was expected, and what to do."""
     errors: list[AccountProblem] = []
+    """Problems of single accounts; absent where there are none."""
     results: list[UpdateResult] = []
-    """What became of each update of accounts."""
+    """What became of each update of accounts; absent of other routes."""
 
 
 class ProblemError(MargincastError):

@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
-from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugin
 from litestar.dto import AbstractDTO
-from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
-from market.sources.http import History
 from serving.http.problems import invalid
 from serving.http.security.duplicate_keys import duplicate_key
 
@@ -53,38 +50,6 @@ def strict_decoder(model: type[T]) -> Callable[[bytes], T]:
         return decoded
 
     return decode
-
-
-class StructSchema(StructSchemaPlugin):
-    """Describes a struct, says of one that refuses unknown fields that it does, and gives
-    its ``EXAMPLE`` where it has one."""
-
-    def to_openapi_schema(
-        self, field_definition: FieldDefinition, schema_creator: SchemaCreator
-    ) -> Schema:
-        """The schema of a struct."""
-        schema = super().to_openapi_schema(field_definition, schema_creator)
-        if field_definition.annotation.__struct_config__.forbid_unknown_fields:
-            schema.additional_properties = False
-        example = getattr(field_definition.annotation, "EXAMPLE", None)
-        if example is not None:
-            schema.examples = [example]
-        return schema
-
-
-class HistorySchema(OpenAPISchemaPlugin):
-    """Describes the one field that a struct leaves undecoded, the history of an account."""
-
-    @staticmethod
-    def is_plugin_supported_type(value: Any) -> bool:
-        """Whether it is JSON as it was sent."""
-        return value is msgspec.Raw
-
-    def to_openapi_schema(
-        self, field_definition: FieldDefinition, schema_creator: SchemaCreator
-    ) -> Any:
-        """The schema of what it is once it is read."""
-        return schema_creator.for_field_definition(FieldDefinition.from_annotation(History))
 
 
 _decoders: dict[type[Any], Callable[[bytes], Any]] = {}

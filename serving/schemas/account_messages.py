@@ -13,67 +13,86 @@ Sort = Literal["deposit_to_meet", "headroom", "margin_ratio", "equity", "probabi
 
 
 class AccountSummary(Struct, frozen=True):
-    """How an account of the live book stands; amounts in the settlement currency.
-
-    Amounts are null where the account has a `problem`. `state`, `since` and `deadline` are of its
-    life cycle; `level_at` is when its level was set, null before; `margin_ratio` is maintenance
-    margin over equity, null where equity is not above 0; `probability` is by horizon in hours,
-    rounded to float32, null without a forecast; `suspect`: prices that wait for confirmation drive
-    it.
-    """
+    """An account of the live book as it stands; amounts are null where it has a `problem`."""
 
     account_id: str
+    """Id of the account."""
     state: str
+    """State of its life cycle, like `healthy`, `warning` or `called`."""
     since: str | None
+    """When it came into that state; null before any evaluation."""
     deadline: str | None
+    """When time alone changes the state; null where it does not."""
     sequence: int
+    """Number of its newest update."""
     in_sync: bool
+    """Whether no update of it is missing."""
     updated_at: str
+    """When its newest update held."""
     equity: float | None
+    """Cash, collateral after haircuts and profit or loss of the positions, settlement currency;
+    null with a problem."""
     maintenance_margin: float | None
+    """Maintenance margin, settlement currency; null with a problem."""
     initial_margin: float | None
+    """Initial margin, settlement currency; null with a problem."""
     headroom: float | None
+    """Equity minus maintenance margin, settlement currency; null with a problem."""
     margin_ratio: float | None
+    """Maintenance margin over equity; null where equity is not above 0."""
     add_on: float | None
+    """Margin required beyond maintenance margin, settlement currency; null with a problem."""
     deposit_to_meet: float | None
+    """Deposit that brings headroom up to the add-on, settlement currency; null with a problem."""
     total_requirement: float | None
+    """Maintenance margin plus add-on, settlement currency; null with a problem."""
     probability: dict[str, float] | None
+    """Probability, 0 to 1, that headroom falls to 0 within each horizon (key: hours), rounded to
+    float32; null without a forecast."""
     binding: str | None
+    """What set the add-on, as in a decision; null with a problem or before a level was set."""
     level_at: str | None
+    """When its add-on was set; null before."""
     suspect: bool
+    """Whether prices that wait for confirmation drive it."""
     problem: str | None = None
+    """Why it could not be evaluated; null where it was."""
 
 
 class AccountPage(Struct, frozen=True):
-    """Accounts of the live book in the order that was asked for.
-
-    `as_of`: time of the market; `evaluated_at`: time of the newest evaluation that states and
-    levels come from, null before any; `total`: accounts that meet the conditions; `next_cursor` and
-    `previous_cursor` lead to the next page and back, null where there is none; `first`: number of
-    the first account of the page among those, from 1 on, 0 on an empty page.
-    """
+    """Accounts of the live book in the order that was asked for."""
 
     as_of: str
+    """Time of the market."""
     evaluated_at: str | None
+    """Time of the newest evaluation that states and levels come from; null before any."""
     total: int
+    """Number of accounts that meet the conditions."""
     accounts: list[AccountSummary]
+    """Accounts of this page."""
     next_cursor: str | None
+    """Cursor of the next page; null on the last."""
     previous_cursor: str | None
+    """Cursor of the page before; null on the first."""
     first: int
+    """Number of the first account of the page among all that meet the conditions, from 1; 0 on an
+    empty page."""
 
 
 class AccountDetail(Struct, frozen=True):
-    """One account of the live book as it stands.
-
-    `expected`: the number of the update that is missing, null in sync; `decision_id`: its newest
-    recorded decision, null without one; `calls`: its open calls and the newest of those that ended,
-    at most ten.
-    """
+    """One account of the live book as it stands."""
 
     as_of: str
+    """Time of the market."""
     evaluated_at: str | None
+    """Time of the newest evaluation that state and level come from; null before any."""
     account: AccountMessage
+    """Cash, positions and collateral."""
     expected: int | None
+    """Number of the update that is missing; null in sync."""
     evaluation: AccountSummary
+    """How it stands."""
     decision_id: str | None
+    """Id of its newest recorded decision; null without one."""
     calls: list[Call]
+    """Its open calls and the newest of those that ended, at most ten."""

@@ -59,6 +59,17 @@ for found in pkgutil.walk_packages(margincast.__path__, "margincast."):
         print(found.name)
 assert not {moved} & set(sys.modules), {moved} & set(sys.modules)
 """
+FACADE = """
+import margincast as mc
+from {market}.core.errors import DataError
+import {features}.identity
+assert mc.DataError is DataError
+assert callable(mc.features), "the package of that name is in its place"
+book = mc.simulate(days=12, symbols=2, accounts=8)
+market = mc.Market(book.bars)
+print(mc.features(market).to_json())
+print(mc.score(book.positions, book.collateral, market, model=None).to_json())
+"""
 REVISIONS = """
 from pathlib import Path
 from alembic.script import ScriptDirectory
@@ -206,6 +217,22 @@ def test_quick_verbs_run_in_an_empty_folder(installed: Path, tmp_path: Path) -> 
         run(python, *script, "margin", "--cases", "cases.jsonl", "--out", out, cwd=tmp_path)
     assert (tmp_path / "wheel").read_bytes() == (tmp_path / "repository").read_bytes()
     assert "error" not in json.loads((tmp_path / "wheel").read_text())
+
+
+@pytest.mark.slow
+def test_python_api_gives_what_it_gives_in_the_repository(installed: Path, tmp_path: Path) -> None:
+    prefixes = {installed: "margincast.", Path(sys.executable): ""}
+    found = [
+        run(
+            python,
+            "-c",
+            FACADE.format(market=f"{prefix}market", features=f"{prefix}features"),
+            cwd=tmp_path,
+        )
+        for python, prefix in prefixes.items()
+    ]
+    assert found[0] == found[1]
+    assert '"add_on"' in found[0]
 
 
 @pytest.mark.slow

@@ -55,6 +55,10 @@ url = "sqlite:///var/ledger.db"
 """
 
 
+ELSEWHERE = "elsewhere"
+"""Folder that the training of all tests is started in, which is not that of its configuration."""
+
+
 def environment(**variables: str) -> dict[str, str]:
     """The surrounding environment without settings of Margincast, and with these."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MARGINCAST")}
@@ -198,7 +202,9 @@ def simulate_and_train(workspace: Workspace) -> dict[str, Any]:
     workspace.config.write_text(CONFIG)
     simulated = workspace.report("simulate", "--out", "simulated")
     out = workspace.folder / "retrain.json"
-    done = margincast("retrain", "--config", workspace.config, "--json", out, cwd=workspace.folder)
+    elsewhere = workspace.folder / ELSEWHERE
+    elsewhere.mkdir()
+    done = margincast("retrain", "--config", workspace.config, "--json", out, cwd=elsewhere)
     assert done.returncode in {0, 3}, done.stderr
     retrained = json.loads(out.read_text(), parse_constant=_refuse_constant)
     if done.returncode == 3:

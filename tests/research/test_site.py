@@ -18,8 +18,10 @@ from research.pages.pictures.album import FOLDER, PICTURES
 from research.pages.site.command_line import command_line, verbs
 from research.pages.site.configuration import configuration, description, sections
 from research.pages.site.decision_list import decision_list
+from research.pages.site.docstring_sections import in_numpy_form
 from research.pages.site.hooks import GENERATORS, on_config
 from research.pages.site.http_api import http_api, openapi_document, routes
+from research.pages.site.python_api import exported
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -176,3 +178,24 @@ def test_every_generator_has_a_page() -> None:
 def test_drawn_pictures_are_not_out_of_date(name: str) -> None:
     committed = (FOLDER / name).read_text(encoding="utf-8")
     assert committed == PICTURES[name](), "draw them again: make docs"
+
+
+@pytest.mark.slow
+def test_every_public_name_of_the_package_is_on_its_page(site: Path) -> None:
+    page = Document(site / "reference" / "python.html")
+    names = list(exported())
+    assert len(names) > 10
+    assert not [name for name in names if name not in page.anchors]
+
+
+def test_docstrings_are_brought_into_the_form_of_the_parser() -> None:
+    text = (
+        "Sum.\n\nParameters\n----------\na, b:\n    Terms.\n\nc:\n    Another.\n\n"
+        "Returns\n-------\nThe sum:\n\n- of all.\n\nRaises\n------\nDataError\n    Never."
+    )
+    assert in_numpy_form(text, "float") == (
+        "Sum.\n\nParameters\n----------\na:\n    Terms.\n\nb:\n    Terms.\n\nc:\n    Another.\n\n"
+        "Returns\n-------\nfloat\n    The sum:\n\n    - of all.\n\nRaises\n------\nDataError\n"
+        "    Never."
+    )
+    assert in_numpy_form("One line.", "") == "One line."

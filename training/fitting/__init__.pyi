@@ -9,6 +9,7 @@ from .calibration import (
     platt_probability as platt_probability,
 )
 from .candidate import SEED as SEED, Candidate as Candidate, fit_candidate as fit_candidate
+from .hyperparameters import DEFAULTS as DEFAULTS, Hyperparameters as Hyperparameters
 from .logistic import separable as separable
 from .oracle import (
     first_passage_probability as first_passage_probability,
@@ -21,10 +22,12 @@ from .trees import Ensemble as Ensemble
 
 __all__ = [
     "BASELINES",
+    "DEFAULTS",
     "ORACLE",
     "SEED",
     "Candidate",
     "Ensemble",
+    "Hyperparameters",
     "first_passage_probability",
     "fit_candidate",
     "fit_line",

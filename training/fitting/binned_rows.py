@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import lightgbm
@@ -130,3 +130,24 @@ class BinnedRows:
             for booster in boosters:
                 score[begin : begin + _BATCH] += np.asarray(booster.predict(x, raw_score=True))
         return score / len(boosters)
+
+    def staged_scores(
+        self, booster: lightgbm.Booster, part: Rows, rounds: Sequence[int]
+    ) -> Iterator[Floats]:
+        """Raw scores after each number of trees, without initial scores, batch by batch of rows.
+
+        `rounds` rises from 1 or more; each batch has shape (n, len(rounds)).
+        """
+        for begin in range(0, len(part), _BATCH):
+            rows = self._rows[part[begin : begin + _BATCH]]
+            x = self._features[rows[:, None], self._columns]
+            scores, score, done = np.empty((len(rows), len(rounds))), np.zeros(len(rows)), 0
+            for place, trees in enumerate(rounds):
+                # Trees that could not be split further are missing from a booster.
+                if done < booster.current_iteration():
+                    more = booster.predict(
+                        x, raw_score=True, start_iteration=done, num_iteration=trees - done
+                    )
+                    score = score + np.asarray(more)
+                scores[:, place], done = score, trees
+            yield scores

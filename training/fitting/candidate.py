@@ -45,6 +45,7 @@ from training.fitting.trees import (
     Ensemble,
     TrainingRows,
     TreePart,
+    learning_curve,
 )
 from training.labels.dataset import Dataset
 
@@ -143,7 +144,7 @@ def fit_candidate(
     priors: dict[int, SplinePrior] = {}
     ensembles: dict[int, Ensemble] = {}
     lines: dict[int, tuple[float, float]] = {}
-    small, wide = _column_sets(rows, schema, settings)
+    small, wide = column_sets(rows, schema, settings)
     for hours in data.horizons:
         sets = (small, wide) if hours >= settings.blend_from_hours else (small,)
         fitted = _fit_model(rows, labels[hours], schema, hours, sets, threads)
@@ -205,38 +206,73 @@ def _fit_model(
     threads: int,
 ) -> tuple[SplinePrior, Ensemble, tuple[float, float]]:
     """Prior, trees and Platt line of one horizon."""
-    names = schema.prior_distances[schema.horizons.index(hours)]
-    distances = _gather(rows, names)
+    trial = trial_fit(rows, labels, schema, hours, sets, threads)
     weight, fit, calibrate = rows.weight, rows.fit, rows.calibrate
-    settings = sets[0].settings
-    shares = _blend_shares(sets)
-
-    prior = fit_prior(distances[fit], labels[fit], weight[fit], penalty=settings.prior_ridge)
-    start = prior.score(distances)
-    rounds = settings.rounds(hours)
-    trial = TrainingRows(FIT, labels, weight, start)
-    corrected = start.copy()
-    for one, share in zip(sets, shares, strict=True):
-        boosters = one.fit(trial, rounds, threads, seeds=1)
-        corrected += share * one.binned.raw_score(boosters, np.arange(len(labels)))
+    settings, start, corrected = sets[0].settings, trial.rows.start, trial.corrected
+    shares, rounds = _blend_shares(sets), settings.rounds(hours)
+    curve = learning_curve(sets, trial.boosters, shares, trial.rows, (fit, calibrate), rounds)
     y, w = labels[calibrate], weight[calibrate]
     losses = _platt_loss(start[calibrate], y, w), _platt_loss(corrected[calibrate], y, w)
 
+    distances = _gather(rows, schema.prior_distances[schema.horizons.index(hours)])
     prior = fit_prior(distances, labels, weight, penalty=settings.prior_ridge)
     if not losses[1] < losses[0]:
-        return prior, Ensemble((), 0, *losses), fit_platt(start, labels, weight)
+        return prior, Ensemble((), 0, *losses, curve), fit_platt(start, labels, weight)
     final = TrainingRows(ALL, labels, weight, prior.score(distances))
     parts = tuple(
         TreePart(one.fit(final, rounds, threads), one.columns, share)
         for one, share in zip(sets, shares, strict=True)
     )
-    return prior, Ensemble(parts, rounds, *losses), fit_platt(corrected, labels, weight)
+    return prior, Ensemble(parts, rounds, *losses, curve), fit_platt(corrected, labels, weight)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFit:
+    """Prior and trees of one seed fitted to the fit rows.
+
+    Attributes
+    ----------
+    rows:
+        What the trees were fitted to; ``start`` is the score of the prior.
+    boosters:
+        One of each set of columns.
+    corrected:
+        Score of prior and trees of all learning rows, shape (N,).
+    """
+
+    rows: TrainingRows
+    boosters: Sequence[Any]
+    corrected: Floats
+
+
+def trial_fit(
+    rows: LearningRows,
+    labels: npt.NDArray[np.int8],
+    schema: ModelSchema,
+    hours: int,
+    sets: Sequence[ColumnSet],
+    threads: int,
+) -> TrialFit:
+    """Fit the prior, then the trees of the first seed, of one horizon to the fit rows."""
+    distances = _gather(rows, schema.prior_distances[schema.horizons.index(hours)])
+    weight, fit, settings = rows.weight, rows.fit, sets[0].settings
+    prior = fit_prior(distances[fit], labels[fit], weight[fit], penalty=settings.prior_ridge)
+    trial = TrainingRows(FIT, labels, weight, prior.score(distances))
+    rounds = settings.rounds(hours)
+    corrected = trial.start.copy()
+    boosters = [one.fit(trial, rounds, threads, seeds=1)[0] for one in sets]
+    for one, booster, share in zip(sets, boosters, _blend_shares(sets), strict=True):
+        corrected += share * one.binned.raw_score([booster], np.arange(len(labels)))
+    return TrialFit(trial, boosters, corrected)
+
+
+def shape_losses(score: Floats, labels: npt.NDArray[np.int8], weight: Floats) -> Floats:
+    """Log loss of each row under the Platt line of these scores: compares shapes."""
+    return log_loss_rows(labels, platt_probability(score, *fit_platt(score, labels, weight)))
 
 
 def _platt_loss(score: Floats, labels: npt.NDArray[np.int8], weight: Floats) -> float:
-    """Weighted log loss of some scores under their own Platt line: compares shapes."""
-    p = platt_probability(score, *fit_platt(score, labels, weight))
-    return float(weight @ log_loss_rows(labels, p) / weight.sum())
+    return float(weight @ shape_losses(score, labels, weight) / weight.sum())
 
 
 def _blend_shares(sets: Sequence[ColumnSet]) -> tuple[float, ...]:
@@ -262,7 +298,7 @@ def _gather(rows: LearningRows, names: Sequence[str]) -> Floats:
     return values
 
 
-def _column_sets(
+def column_sets(
     rows: LearningRows, schema: ModelSchema, settings: Hyperparameters
 ) -> tuple[ColumnSet, ColumnSet]:
     """Small set and set of all columns of the model; rows binned."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from training.fitting.binned_rows import BinnedRows
 
+CURVE_STEPS = 40
+"""Most points of a learning curve beside the prior."""
+
 
 def tree_parameters(
     rows: int,
@@ -65,6 +68,26 @@ class TreePart:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """Loss of prior and trees fitted on the fit block after some numbers of trees.
+
+    Weighted mean of the log loss that the trees minimise, ``log(1 + exp(s)) - y s`` of the score s
+    before calibration. One booster of each part takes part.
+
+    Attributes
+    ----------
+    rounds:
+        Numbers of trees, rising from 0, which is the prior alone; at most `CURVE_STEPS` + 1.
+    train, validation:
+        Loss on the rows of the fit and of the calibrate block.
+    """
+
+    rounds: tuple[int, ...]
+    train: tuple[float, ...]
+    validation: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ensemble:
     """Trees of one horizon.
 
@@ -78,12 +101,15 @@ class Ensemble:
     prior_loss, tree_loss:
         Weighted log loss on the calibrate block without and with the trees fitted on the fit
         block, each after its own Platt line.
+    curve:
+        Of the trees fitted on the fit block.
     """
 
     parts: tuple[TreePart, ...]
     rounds: int
     prior_loss: float
     tree_loss: float
+    curve: LearningCurve
 
     def raw_score(self, X: Floats) -> Floats:
         """Score of all parts by LightGBM itself, prior excluded, shape (N,)."""
@@ -167,6 +193,48 @@ class ColumnSet:
             )
             for seed in self.seeds[:seeds]
         )
+
+
+def learning_curve(
+    sets: Sequence[ColumnSet],
+    boosters: Sequence[lightgbm.Booster],
+    shares: Sequence[float],
+    rows: TrainingRows,
+    parts: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    rounds: int,
+) -> LearningCurve:
+    """Loss of boosters of so many rounds by the number of their trees.
+
+    Parameters
+    ----------
+    sets, boosters, shares:
+        Columns, booster and share in the score of each part of the model.
+    rows:
+        What the boosters were fitted to.
+    parts:
+        Places of the rows of the fit and of the calibrate block.
+    """
+    steps = np.unique(np.linspace(0, rounds, min(rounds, CURVE_STEPS) + 1).round().astype(int))
+    trees = [int(step) for step in steps[1:]]
+
+    def losses(part: npt.NDArray[np.intp]) -> tuple[float, ...]:
+        total, begin = np.zeros(len(steps)), 0
+        staged = (
+            one.binned.staged_scores(booster, part, trees)
+            for one, booster in zip(sets, boosters, strict=True)
+        )
+        for batch in zip(*staged, strict=True):
+            places = part[begin : begin + len(batch[0])]
+            begin += len(places)
+            score = np.repeat(rows.start[places, None], len(steps), axis=1)
+            for share, scores in zip(shares, batch, strict=True):
+                score[:, 1:] += share * scores
+            loss = np.logaddexp(0.0, score) - rows.labels[places, None] * score
+            total += rows.weight[places] @ loss
+        return tuple(float(value) for value in total / rows.weight[part].sum())
+
+    fit, calibrate = parts
+    return LearningCurve((0, *trees), losses(fit), losses(calibrate))
 
 
 def _scaled(table: TreeTable, columns: Sequence[int], share: float) -> TreeTable:

@@ -86,8 +86,8 @@ def review_charts(
     """Draw every chart that the figures allow, by name.
 
     ``reliability_{h}h``, ``log_loss_{h}h``, ``precision_recall_{h}h``, ``months_{h}h``,
-    ``contributions_{h}h`` (of the trees, which the prior would dwarf), ``frontier``,
-    ``uncovered_ratio`` and ``p_star``.
+    ``learning_{h}h``, ``contributions_{h}h`` (of the trees, which the prior would dwarf),
+    ``frontier``, ``uncovered_ratio`` and ``p_star``.
     """
     charts: dict[str, str] = {}
     for hours, horizon in evaluation["horizons"].items():
@@ -101,6 +101,8 @@ def review_charts(
             )
         if horizon.get("months"):
             charts[f"months_{hours}h"] = skill_chart(f"{hours} h", horizon["months"])
+    for hours, curve in ((review or {}).get("learning") or {}).items():
+        charts[f"learning_{hours}h"] = learning_chart(f"{hours} h", curve)
     contributions = (review or {}).get("contributions") or {}
     for hours, kinds in contributions.items():
         corrections = {name: v for name, v in kinds["features"].items() if not of_prior(name)}
@@ -262,6 +264,21 @@ def skill_chart(heading: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
         axes.set_xlim(-0.5, len(groups) - 0.5)
         axes.grid(visible=False, axis="x")
         axes.margins(y=0.08)
+        _percent(axes, "y")
+
+    return _svg(heading, (340, 260), paint)
+
+
+def learning_chart(heading: str, curve: Mapping[str, Sequence[float]]) -> str:
+    """Draw train and validation loss by number of trees, each relative to the prior alone."""
+
+    def paint(axes: Axes) -> None:
+        axes.set(xlabel="trees", ylabel="log loss against the prior")
+        axes.axhline(0.0, color=INK, linewidth=1.2)
+        for part, colour in (("train", FRAME), ("validation", MODEL_COLOUR)):
+            loss = np.asarray(curve[part], dtype=np.float64)
+            axes.plot(curve["rounds"], loss / loss[0] - 1.0, color=colour, label=part)
+        axes.legend()
         _percent(axes, "y")
 
     return _svg(heading, (340, 260), paint)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
-from pathlib import Path
 
 from market.core.clock import format_time
 from training.evaluation.comparison import Comparison
 from training.reports.backtest_tables import backtest_tables
 from training.reports.charts import review_charts
+from training.reports.html_page import data_uri, render_page
 from training.reports.model_card import INTENDED_USE, limits, reliance
 from training.reports.review_tables import TABLES, review_tables
 from training.reports.run_record import RunRecord
 
 TEMPLATE = "review.html"
 MODEL = "margincast"
-DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def review_page(
@@ -49,25 +45,14 @@ def review_page(
     ----------
     Jinja documentation, "HTML escaping"; W3C, Web Content Accessibility Guidelines 2.2.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        num=number, pct=percent, signed=signed_percent, count=count, words=_words, short=_short
-    )
     backtest = subject.completed_backtest
     if charts is None:
         charts = review_charts(subject.evaluation, subject.review, backtest)
-    return environment.get_template(TEMPLATE).render(
+    return render_page(
+        TEMPLATE,
         it=subject,
         comparison=comparison,
-        charts={name: _data_uri(svg) for name, svg in charts.items()},
+        charts={name: data_uri(svg) for name, svg in charts.items()},
         tables=dict.fromkeys(TABLES, ())
         | review_tables(subject.evaluation, subject.gates, subject.review)
         | backtest_tables(backtest),
@@ -86,36 +71,3 @@ def review_page(
         provenance=(subject.review or {}).get("provenance") or {},
         model=MODEL,
     )
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Some significant digits; a dash for what is undefined."""
-    return DASH if value is None else f"{value:.{digits}g}"
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """Per cent with so many places."""
-    return DASH if value is None else f"{value:.{digits}%}"
-
-
-def signed_percent(value: float | None, digits: int = 2) -> str:
-    """Per cent with its sign, and a true minus."""
-    return DASH if value is None else f"{value:+.{digits}%}".replace("-", MINUS)
-
-
-def count(value: float | None) -> str:
-    """A whole number with separators."""
-    return DASH if value is None else f"{value:,.0f}"
-
-
-def _data_uri(svg: str) -> str:
-    """The picture as a data address, which keeps its styles and ids to itself."""
-    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _short(sha: str | None) -> str:
-    return DASH if not sha else sha[:12]

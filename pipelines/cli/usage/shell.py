@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterator
-from importlib.resources import files
+from pathlib import Path
 
 import typer
 
 _DISTRIBUTION = "margincast"
+_PRESETS = Path(__file__).resolve().parents[3] / "margin" / "rules" / "presets"
 
 
 def show_version(value: bool) -> None:
@@ -24,7 +25,7 @@ def show_version(value: bool) -> None:
 
 def complete_ruleset(incomplete: str) -> Iterator[str]:
     """Names of presets that begin with what was typed."""
-    for entry in sorted(files("margin.rules.presets").iterdir(), key=lambda one: one.name):
+    for entry in sorted(_PRESETS.iterdir(), key=lambda one: one.name):
         name = entry.name.removesuffix(".toml")
         if name != entry.name and name.startswith(incomplete):
             yield name

@@ -5,7 +5,7 @@
   says where else to look.
 * An entry ``FOLDER/*`` of ``nav`` becomes all pages of that folder, in the order of their names.
 * A link to a file of the repository outside ``docs/`` leads to a copy of it in the site: a page, in
-  which a file that is not Markdown is shown as a block of code.
+  which a file that is not Markdown is shown as a block of code. A notebook is a page of its cells.
 
 Reference: MkDocs 1.6, "Hooks" and "Events".
 """
@@ -27,6 +27,8 @@ from research.pages.site.command_line import command_line
 from research.pages.site.configuration import configuration
 from research.pages.site.decision_list import decision_list
 from research.pages.site.http_api import http_api
+from research.pages.site.notebook_page import notebook_page
+from research.pages.site.python_api import python_api
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = "docs"
@@ -37,6 +39,7 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
     "command line": command_line,
     "http": http_api,
+    "python": python_api,
     "decisions": decision_list,
 }
 
@@ -140,7 +143,10 @@ def _target(link: str, source: str) -> str | None:
 def _copy(path: str, config: MkDocsConfig) -> File:
     content = (ROOT / path).read_text(encoding="utf-8")
     uri = f"{COPIES}/{path}"
-    if not path.endswith(".md"):
+    if path.endswith(".ipynb"):
+        content = notebook_page(ROOT / path)
+        uri += ".md"
+    elif not path.endswith(".md"):
         language = _LANGUAGES.get(PurePosixPath(path).suffix, "text")
         content = f"# {PurePosixPath(path).name}\n\n`{path}`\n\n````{language}\n{content}\n````\n"
         uri += ".md"

@@ -19,15 +19,15 @@ from ledger.idempotency import RequestKey
 from serving.admission.lanes import Lanes
 from serving.enforcement.command_posts import CommandPosts, PostedCommand
 from serving.http.auth import AccessScope, requires
-from serving.http.handlers import IdempotencyKey
-from serving.http.problems import ProblemError
-from serving.http.route_docs import (
+from serving.http.documentation.route_docs import (
     POST_PROBLEMS,
     DocumentedOperation,
     needs,
     problem_response,
     problems,
 )
+from serving.http.handlers import IdempotencyKey
+from serving.http.problems import ProblemError
 from serving.http.strict_body import Encoded, StrictBody
 from serving.schemas.enforcement_messages import CommandAnswer
 from serving.service import Service

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,25 @@ def tracking(small: Any, bundle: Bundle, tmp_path_factory: pytest.TempPathFactor
     log_training(store, run)
     set_aliases(store, champion=bundle.sha256, challenger=None, previous=None)
     return store
+
+
+SERVE = "mlflow models serve -m models:/margincast@champion --env-manager local"
+
+
+def test_page_shows_the_command_and_the_code_that_are_tested(tracking: Tracking) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "mlflow.md").read_text("utf-8")
+    assert f"{SERVE} --port" in page
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert '"sqlite:///var/mlflow.db"' in program
+    program = program.replace("sqlite:///var/mlflow.db", tracking.uri)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\nprint(list(probability.columns), len(probability))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['p_1', 'p_8', 'p_24'] 3"
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +184,7 @@ def served(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "MLFLOW_TRACKING_URI": tracking.uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    command = ["models", "serve", "-m", "models:/margincast@champion", "--env-manager", "local"]
+    command = SERVE.split()[1:]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [str(scripts / "mlflow"), *command, "--host", "127.0.0.1", "--port", str(port)],

@@ -25,7 +25,7 @@ from market.core.errors import ModelError
 from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord
 from models.bundle.schema import ModelSchema
-from models.mlflow.fold_runs import FoldRun
+from models.mlflow.child_runs import ChildRun
 from models.mlflow.registry import list_versions, set_aliases
 from models.mlflow.run_figures import training_metrics
 from models.mlflow.run_reader import load_run
@@ -70,8 +70,8 @@ STARTED, SECOND = parse_time("2026-01-01T03:00:00Z"), 1_000_000_000
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 
-def fold_run(name: str, *, evaluated: bool = True) -> FoldRun:
-    return FoldRun(
+def fold_run(name: str, *, evaluated: bool = True) -> ChildRun:
+    return ChildRun(
         name=name,
         params={"rows_test": 10},
         metrics={"8h/log_loss": 0.03} if evaluated else {},
@@ -123,7 +123,7 @@ def training_run(sha: str = A, **changes: Any) -> TrainingRun:
         note="**Kept**: a note",
         tags={"code_sha256": "4" * 64},
         files={"review.html": b"<p>", "tables/months.csv": b"month\n"},
-        folds=[fold_run("walk_forward_1"), fold_run("walk_forward_2", evaluated=False)],
+        children=[fold_run("walk_forward_1"), fold_run("walk_forward_2", evaluated=False)],
     )
     return dataclasses.replace(run, **changes)
 
@@ -188,6 +188,36 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: LoggedTrain
         "data_labels": "computed",
         "registered_version": "1",
     }
+
+
+def test_run_of_earlier_code_with_other_names_of_metrics_reads_back(own_model: Tracking) -> None:
+    metrics = {"margincast_log_loss_8h": 0.034, "log_loss_skill_8h": 0.05, "rows": 1234.0}
+    with mlflow_client(own_model) as client:
+        run_id = client.create_run(
+            client.create_experiment(own_model.experiment), tags={"bundle_sha256": A}
+        ).info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value)
+        files = {
+            "evaluation.json": EVALUATION,
+            "gates.json": GATES,
+            "manifest.json": BUNDLES[A].manifest,
+        }
+        for name, content in files.items():
+            client.log_text(run_id, json.dumps(content), name)
+        client.set_terminated(run_id)
+    summary = load_run(own_model, run_id)
+    assert summary.metrics == metrics
+    assert summary.evaluation == EVALUATION
+    assert summary.review is None
+
+
+def test_learning_curves_are_logged_at_their_steps(own_model: Tracking) -> None:
+    curve = [(0, 0.7), (40, 0.5), (80, 0.4)]
+    run = log_training(own_model, training_run(curves={"8h/learning/train_log_loss": curve}))
+    with mlflow_client(own_model) as client:
+        history = client.get_metric_history(run.run_id, "8h/learning/train_log_loss")
+    assert sorted((metric.step, metric.value) for metric in history) == curve
 
 
 def test_metrics_are_grouped_and_leave_out_what_is_undefined() -> None:
@@ -275,7 +305,7 @@ def test_run_version_and_model_explain_themselves(
 
 
 def test_run_without_a_review_reads_back_without_one(own_model: Tracking) -> None:
-    bare = training_run(review=None, backtest=None, files={}, folds=(), note="")
+    bare = training_run(review=None, backtest=None, files={}, children=(), note="")
     summary = load_run(own_model, log_training(own_model, bare).run_id)
     assert (summary.review, summary.backtest) == (None, None)
 

@@ -17,6 +17,8 @@ from market.core.clock import HOUR, INTERVALS, SECOND, parse_time
 from market.core.errors import ConfigError
 from market.simulator.simulated_market import simulate_bars
 from pipelines.config.config import Config, load_config
+from pipelines.config.lightgbm_section import LightGBMConfig
+from pipelines.config.search_section import SearchConfig
 from pipelines.data.loaders import Market, read_label_rules
 from pipelines.jobs.serve import serving_settings
 
@@ -62,6 +64,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "funding": False,
         "max_rows": 4_000_000,
         "ruleset": "",
+        "lightgbm": LightGBMConfig().model_dump(),
+        "search": SearchConfig().model_dump(),
     },
     "review": {
         "folds": 20,

@@ -21,7 +21,7 @@ def test_init_writes_the_file_of_the_repository_and_never_over_another(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["init"], catch_exceptions=False)
-    assert (done.exit_code, "margincast.toml written" in done.output) == (0, True)
+    assert (done.exit_code, "margincast.toml" in done.output) == (0, True)
     file = tmp_path / "margincast.toml"
     file.unlink()
     done = CliRunner().invoke(app, ["init", "--json", "-"], catch_exceptions=False)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from models.mlflow.store import Tracking, mlflow_client
+from pipelines.config.config import load_config
 from pipelines.data.provenance import source_sha256
 
 # Defined in conftest.py, which pytest does not let us import.
@@ -127,3 +128,47 @@ def test_months_and_segments_are_in_the_evaluation(trained: TrainedMarket) -> No
         assert len(horizon["reliability"]["low"]) == len(horizon["reliability"]["predicted"])
     assert evaluation["stress"] == {}, "a simulated market has no calendar"
     assert trained.retrained["gates"]["no_weak_segment"]["kind"] == "report"
+
+
+def test_learning_curves_are_metrics_by_number_of_trees(
+    trained: TrainedMarket, tracking: Tracking, review: Review
+) -> None:
+    run_id = trained.retrained["mlflow_run"]
+    with mlflow_client(tracking) as client:
+        for hours, trees in (("1", 80), ("24", 45)):
+            for part in ("train", "validation"):
+                name = f"{hours}h/learning/{part}_log_loss"
+                curve = {m.step: m.value for m in client.get_metric_history(run_id, name)}
+                assert min(curve) == 0
+                assert max(curve) == trees
+                assert len(curve) <= 41
+                assert all(0.0 < loss < 1.0 for loss in curve.values())
+                if part == "train":
+                    assert curve[trees] < curve[0]
+    assert "Log loss by number of trees at 24 h" in review.html
+
+
+def test_params_of_a_run_are_the_configured_hyperparameters(
+    trained: TrainedMarket, tracking: Tracking
+) -> None:
+    configured = load_config(trained.workspace.config).training.lightgbm.model_dump(mode="json")
+    with mlflow_client(tracking) as client:
+        params = client.get_run(trained.retrained["mlflow_run"]).data.params
+    logged = {
+        name.removeprefix("lightgbm/"): json.loads(value)
+        for name, value in params.items()
+        if name.startswith("lightgbm/")
+    }
+    assert logged == json.loads(json.dumps(configured))
+    assert logged["num_leaves"] == 7
+
+
+def test_training_started_elsewhere_keeps_everything_beside_its_configuration(
+    trained: TrainedMarket,
+) -> None:
+    folder = trained.workspace.folder
+    assert not list((folder / "elsewhere").iterdir())
+    artifacts = list((folder / "var" / "mlartifacts").rglob("review.html"))
+    assert [trained.retrained["mlflow_run"] in path.parts for path in artifacts] == [True]
+    assert list((folder / "var" / "mlartifacts").rglob("MLmodel"))
+    assert not (folder / "mlruns").exists()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from serving.http.auth import SCOPES
-from serving.http.route_docs import TAGS
+from serving.http.documentation.route_docs import TAGS
 
 
 @pytest.fixture
@@ -85,10 +86,33 @@ def test_the_scope_of_each_route_is_the_one_that_a_key_needs(serve: Any) -> None
                 assert scope in answer.json()["detail"], (method, path)
 
 
-def test_the_example_of_a_score_is_answered(serve: Any) -> None:
-    client = serve().client
-    schemas = client.get("/docs/openapi.json").json()["components"]["schemas"]
-    (example,) = schemas["ScoreRequest"]["examples"]
-    answer = client.post("/v1/score", json=example)
-    assert answer.status_code == 200
-    assert len(answer.json()["decisions"]) == 1
+def _properties(schema: Any, path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, name and schema of every property, at any depth."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _properties(one, path)
+    if isinstance(schema, dict):
+        for name, described in schema.get("properties", {}).items():
+            yield f"{path}.{name}", name, described
+        for key, one in schema.items():
+            if key not in ("example", "examples"):
+                yield from _properties(one, f"{path}.{key}")
+
+
+def test_every_field_is_described(serve: Any) -> None:
+    document = serve().client.get("/docs/openapi.json").json()
+    fields = list(_properties(document, ""))
+    assert len(fields) > 400
+    for path, name, schema in fields:
+        text = schema.get("description") or ""
+        assert len(text) > len(name), path
+        assert text[0].isupper() or text[0] in "`0123456789", path
+        assert text.rstrip()[-1] == ".", path
+
+
+def test_every_schema_has_words_for_a_title_and_a_description(serve: Any) -> None:
+    schemas = serve().client.get("/docs/openapi.json").json()["components"]["schemas"]
+    for name, schema in schemas.items():
+        assert re.fullmatch(r"[A-Z][a-z]+( [a-z]+)*", schema["title"]), name
+        assert schema["description"].split(), name
+        assert name not in schema["description"], name

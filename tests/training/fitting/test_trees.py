@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import lightgbm
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,10 +14,13 @@ from scipy.special import expit
 from training.fitting.binned_rows import BinnedRows
 from training.fitting.hyperparameters import DEFAULTS
 from training.fitting.trees import (
+    CURVE_STEPS,
     ColumnSet,
     Ensemble,
+    LearningCurve,
     TrainingRows,
     TreePart,
+    learning_curve,
     tree_parameters,
 )
 from training.labels.dataset import Dataset
@@ -66,7 +70,7 @@ def fit(
 
 
 def ensemble(*parts: TreePart) -> Ensemble:
-    return Ensemble(parts, 20, 1.0, 0.9)
+    return Ensemble(parts, 20, 1.0, 0.9, LearningCurve((0,), (1.0,), (1.0,)))
 
 
 def test_skill_is_found() -> None:
@@ -177,3 +181,41 @@ def test_rounds_fall_with_the_horizon(hours: int, rounds: int) -> None:
 @pytest.mark.parametrize(("rows", "least"), [(3_000_000, 2000), (40_000, 400), (900, 50)])
 def test_leaves_shrink_with_the_rows(rows: int, least: int) -> None:
     assert tree_parameters(rows, MONOTONE, 1, 1)["min_data_in_leaf"] == least
+
+
+def test_learning_curve_starts_at_lightgbms_loss_and_follows_shorter_trainings() -> None:
+    features, start, labels = sample()
+    weight = np.random.default_rng(5).uniform(0.5, 2.0, ROWS)
+    fit, held = np.arange(ROWS * 3 // 4), np.arange(ROWS * 3 // 4, ROWS)
+    one = column_set(features, (0, 1, 2, 3), (1,))
+    rows = TrainingRows("early", labels, weight, start)
+    boosters = one.fit(rows, 60, 1)
+    curve = learning_curve([one], boosters, (1.0,), rows, (fit, held), 60)
+
+    reported: dict[str, Any] = {}
+    parts = [
+        lightgbm.Dataset(features[part], labels[part], weight=weight[part], init_score=start[part])
+        for part in (fit, held)
+    ]
+    lightgbm.train(
+        tree_parameters(len(fit), MONOTONE, 1, 1) | {"learning_rate": 1e-9},
+        parts[0],
+        1,
+        valid_sets=parts,
+        valid_names=["fit", "held"],
+        callbacks=[lightgbm.record_evaluation(reported)],
+    )
+    for name, losses in (("fit", curve.train), ("held", curve.validation)):
+        assert losses[0] == pytest.approx(reported[name]["binary_logloss"][0], rel=1e-6)
+    assert curve.rounds[0] == 0
+    assert curve.rounds[-1] == 60
+    assert len(curve.rounds) == CURVE_STEPS + 1
+    for place in (7, 40):  # shorter training gives the same first trees
+        shorter = one.fit(rows, curve.rounds[place], 1)
+        score = start + one.binned.raw_score(shorter, np.arange(ROWS))
+        loss = -np.log(np.where(labels == 1, expit(score), expit(-score)))
+        for part, losses in ((fit, curve.train), (held, curve.validation)):
+            expected = np.average(loss[part], weights=weight[part])
+            assert losses[place] == pytest.approx(expected, rel=1e-12)
+    assert curve.train[-1] < curve.train[0]
+    assert curve.validation[-1] < curve.validation[0]

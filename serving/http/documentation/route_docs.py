@@ -8,6 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Operation, Parameter
 
+from serving.http.documentation.examples import add_examples
 from serving.http.problems import PROBLEM_JSON, Problem
 
 READ_PROBLEMS = (401, 403, 429, 503)
@@ -128,6 +129,7 @@ class DocumentedOperation(Operation):
                 parameter.description = parameter.description or _PARAMETERS[parameter.name]
         if self.responses is not None:
             self.responses.pop("400", None)
+        add_examples(self)
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:

@@ -1,4 +1,4 @@
-"""Folds of a training as child runs, so that MLflow shows them under their training."""
+"""Folds and trials of a training as child runs, which MLflow shows under their training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def to_milliseconds(nanoseconds: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldRun:
-    """One fold as a child run.
+class ChildRun:
+    """One fold, or one trial of a search, as a child run.
 
     Attributes
     ----------
@@ -35,11 +35,13 @@ class FoldRun:
     note:
         Markdown shown with the run.
     record:
-        Written to ``fold.json``.
+        Written to `file`.
     evaluated:
-        False where the fold could not be trained: the run is then FAILED.
+        False where it could not be trained: the run is then FAILED.
     started, ended:
         When it was computed, in nanoseconds since 1970 UTC.
+    file:
+        Name of the artifact with the record.
     """
 
     name: str
@@ -51,16 +53,17 @@ class FoldRun:
     evaluated: bool
     started: int
     ended: int
+    file: str = "fold.json"
 
 
-def log_fold(
+def log_child(
     client: MlflowClient,
     experiment: str,
     parent: str,
-    fold: FoldRun,
+    child: ChildRun,
     origin: Mapping[str, str],
 ) -> str:
-    """Log a fold as a run nested under `parent`; returns its id.
+    """Log a child as a run nested under `parent`; returns its id.
 
     `origin` has MLflow's own tags of user and source, which are those of the parent.
 
@@ -70,19 +73,19 @@ def log_fold(
     """
     from mlflow.entities import Metric, Param
 
-    started, now = to_milliseconds(fold.started), to_milliseconds(fold.ended)
-    tags = {**fold.tags, **origin, _PARENT: parent, _NOTE: fold.note}
-    run = client.create_run(experiment, started, tags, run_name=fold.name)
+    started, now = to_milliseconds(child.started), to_milliseconds(child.ended)
+    tags = {**child.tags, **origin, _PARENT: parent, _NOTE: child.note}
+    run = client.create_run(experiment, started, tags, run_name=child.name)
     run_id = str(run.info.run_id)
     ended = "FAILED"
     try:
         client.log_batch(
             run_id,
-            params=[Param(name, str(value)) for name, value in fold.params.items()],
-            metrics=[Metric(name, value, now, 0) for name, value in fold.metrics.items()],
+            params=[Param(name, str(value)) for name, value in child.params.items()],
+            metrics=[Metric(name, value, now, 0) for name, value in child.metrics.items()],
         )
-        client.log_text(run_id, canonical_json(fold.record).decode(), "fold.json")
-        ended = "FINISHED" if fold.evaluated else "FAILED"
+        client.log_text(run_id, canonical_json(child.record).decode(), child.file)
+        ended = "FINISHED" if child.evaluated else "FAILED"
     finally:
         client.set_terminated(run_id, ended, now)
     return run_id
