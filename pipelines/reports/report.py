@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from market.bars.quality import FAULTS
 from market.core.files import replace_file
 from market.core.redaction import redact, redact_all
 
-console = Console()
+console = Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 STDOUT = Path("-")
 """Stands for stdout where the file of ``--json`` is given."""
