@@ -27,6 +27,7 @@ REGISTERED = ["@app.*", "@*_app.*", "@get", "@post", "@field_validator", "@model
 """Decorators that hand a function to typer, Litestar or pydantic."""
 
 CALLED_BY_LIBRARIES = {
+    "to_schema": "Litestar asks an example of the OpenAPI document for its value",
     "_load_pyfunc": "MLflow loads a registered model by it",
     "upgrade": "alembic runs a revision by it",
     "get_field_value": "pydantic-settings reads a source through it",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.mlflow.fold_runs import to_milliseconds
+from models.mlflow.child_runs import to_milliseconds
 from models.mlflow.origin import experiment_id, origin_tags, unique_name
 from models.mlflow.registry import BUNDLE_TAG
 from models.mlflow.store import Tracking, mlflow_client
