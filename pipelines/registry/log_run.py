@@ -130,20 +130,20 @@ def log_run(
 def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
     """Settings by which runs can be filtered."""
     training, manifest = config.training, bundle.manifest["training"]
+    search = manifest.get("search", {})
     return {
         **{f"rows_{name}": count for name, count in manifest["rows"].items()},
         **{f"rounds_{hours}h": trees["rounds"] for hours, trees in manifest["trees"].items()},
         **{
-            f"lightgbm/{name}": json.dumps(value)
+            f"lightgbm/{name}": _text(value)
             for name, value in manifest.get(
                 "hyperparameters", training.lightgbm.model_dump(mode="json")
             ).items()
         },
         **{
-            f"search/{name}": json.dumps(manifest["search"][name])
-            for name in _OF_THE_SEARCH
-            if "search" in manifest
+            f"search/{name}": _text(search[name]) for name in _OF_THE_SEARCH if name in search
         },
+        **{f"search/values/{name}": value for name, value in search.get("values", {}).items()},
         "features": len(bundle.schema.features),
         "horizons": ", ".join(str(hours) for hours in bundle.schema.horizons),
         "max_rows": training.max_rows,
@@ -157,6 +157,10 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
         "walk_forward_months": config.review.walk_forward_months,
         "walk_forward_rows": config.review.walk_forward_rows,
     }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _curves(learning: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
@@ -183,7 +187,7 @@ def _trial_run(trial: Trial) -> ChildRun:
         tags={"trial": str(trial.number), "state": "complete" if done else "failed"},
         note=trial.error
         or "One trial of the search for hyperparameters: its log loss by fold, "
-        "and its mean relative to the defaults, which have 1.",
+        "and its mean relative to the configured values, which have 1.",
         record={"values": dict(trial.values), "relative_log_loss": trial.relative}
         | {"losses": [{str(h): loss for h, loss in fold.items()} for fold in trial.losses]},
         evaluated=done,

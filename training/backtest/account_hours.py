@@ -6,6 +6,7 @@ whatever its owner did then: the same convention as the labels of a static book.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,13 @@ class AccountHours:
     def share(self, values: Floats) -> Floats:
         """Values over gross notional at the counted hours."""
         return values[self.counted] / self.gross[self.counted]
+
+    def sha256(self) -> str:
+        """Digest of what the hours were valued at: headroom, falls, gross notional, times."""
+        digest = hashlib.sha256()
+        for values in (self.headroom, self.fall, self.gross, self.closes):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
 
 
 def sample_account_hours(

@@ -7,6 +7,7 @@ after them; the best simple estimate is chosen on the calibration span.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -124,7 +125,7 @@ def backtest(
     """
     check_inputs(intervals, settings)
     test_span = settings.test
-    sources, best_simple, _ = calibrate(market, intervals, ruleset, forecaster, settings)
+    sources, best_simple, learnt = calibrate(market, intervals, ruleset, forecaster, settings)
     hours = _sample(market, intervals, ruleset, settings, test_span)
     budgets = {coverage: flat_budget(hours, coverage) for coverage in FRONTIER_COVERAGES}
     sources = sources.searching(
@@ -148,6 +149,7 @@ def backtest(
     flat_95 = budgets[CHOICE_COVERAGE][0]
     rows = hours.times.rows.row[hours.counted]
     report = {
+        "data_sha256": _digest(learnt, hours, owners),
         "span": [format_time(time) for time in test_span],
         "calibration_span": [format_time(time) for time in settings.calibrate],
         "account_hours": int(hours.counted.sum()),
@@ -176,6 +178,11 @@ def backtest(
     if progress is not None:
         progress(1.0)
     return report
+
+
+def _digest(*samples: AccountHours) -> str:
+    """Digest of the account-hours of all samples."""
+    return hashlib.sha256("".join(one.sha256() for one in samples).encode()).hexdigest()
 
 
 def check_inputs(intervals: BookIntervals, settings: BacktestSettings) -> None:

@@ -359,6 +359,9 @@ def ratio_chart(backtest: Mapping[str, Any]) -> str:
             axes.plot([low, high], [place, place], color=colour, linewidth=2, gid="interval")
             axes.plot([ratio], [place], color=colour, marker="o", gid="ratio")
         axes.axvline(1.0, color=INK, linestyle="--", linewidth=1)
+        for place in range(1, len(bands)):
+            if bands[place][0] != bands[place - 1][0]:
+                axes.axhline(place - 0.5, color=FRAME, linewidth=1)
         labels = [f"{name}, {100.0 * coverage:g}%" for coverage, name, _ in bands]
         axes.set_yticks(range(len(bands)), labels)
         axes.invert_yaxis()

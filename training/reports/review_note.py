@@ -30,6 +30,8 @@ def training_note(subject: RunRecord) -> str:
         if not gate["passed"]
     ]
     walk = (subject.review or {}).get("walk_forward") or {}
+    search = subject.manifest["training"].get("search")
+    children = "the folds" if search is None else "the folds, and the trials of the search"
     made_from = ", ".join(f"{key} {value}" for key, value in data.items())
     lines = [
         f"**{subject.verdict.capitalize()}**: {'; '.join(subject.reasons)}",
@@ -40,13 +42,14 @@ def training_note(subject: RunRecord) -> str:
         *_pooled(walk),
         _figures(evaluation),
         "",
+        *([] if search is None else [f"**Search for hyperparameters**: {search['reason']}.", ""]),
         *(["Gates that failed:", "", *failed, ""] if failed else []),
         "**Who may rely on it.** " + " ".join(reliance(data, subject.verdict)),
         "",
         f"**Limits** ({made_from}). " + " ".join(limits(data)),
         "",
         "Read on in the artifacts: `review.html` (the whole review on one page), `model_card.md`, "
-        "`tables/`, `plots/`, `evaluation.json`, `gates.json`. Child runs are the folds.",
+        f"`tables/`, `plots/`, `evaluation.json`, `gates.json`. Child runs are {children}.",
     ]
     return "\n".join(lines)
 

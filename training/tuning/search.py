@@ -249,9 +249,9 @@ def _decide(
     best = min(finished, key=lambda trial: (trial.relative, trial.number), default=None)
     skill, interval, used = None, None, False
     if best is None:
-        reason = "no trial could be evaluated; the defaults stay"
+        reason = "no trial could be evaluated; the configured values stay"
     elif best.relative is None or best.relative >= 1.0:
-        reason = "no trial has a smaller loss than the defaults, which stay"
+        reason = "no trial has a smaller loss than the configured values, which stay"
     else:
         settings = settings_of(defaults, best.values)
         skill, interval = _skill(
@@ -259,10 +259,10 @@ def _decide(
         )
         used = interval is not None and interval[0] > 0.0
         reason = (
-            f"trial {best.number} beats the defaults on the last fold and is used"
+            f"trial {best.number} beats the configured values on the last fold and is used"
             if used
-            else f"trial {best.number} does not beat the defaults on the last fold beyond chance; "
-            "the defaults stay"
+            else f"trial {best.number} does not beat the configured values on the last fold beyond "
+            "chance; they stay"
         )
     record = {
         "trials": len(trials),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -148,21 +147,13 @@ class _Sample:
         policies = sources.policies(self.hours.times, self.hours.interval)
         return sample_frontier(self.hours, policies, FACTORS)
 
-    @property
-    def sha256(self) -> str:
-        """Digest of the account-hours."""
-        digest = hashlib.sha256()
-        for values in (self.hours.headroom, self.hours.fall, self.hours.gross, self.hours.closes):
-            digest.update(values.tobytes())
-        return digest.hexdigest()
-
 
 def _span_report(
     sample: _Sample, frontier: PStarFrontier, costs: PolicyCosts, seed: int
 ) -> dict[str, Any]:
     return {
         "span": [format_time(time) for time in sample.span],
-        "data_sha256": sample.sha256,
+        "data_sha256": sample.hours.sha256(),
         **frontier_table(frontier, seed),
         "cost": cost_table(frontier, costs, seed),
     }

@@ -194,7 +194,10 @@ def test_run_of_earlier_code_with_other_names_of_metrics_reads_back(own_model: T
     metrics = {"margincast_log_loss_8h": 0.034, "log_loss_skill_8h": 0.05, "rows": 1234.0}
     with mlflow_client(own_model) as client:
         run_id = client.create_run(
-            client.create_experiment(own_model.experiment), tags={"bundle_sha256": A}
+            client.create_experiment(
+                own_model.experiment, artifact_location=own_model.artifact_location
+            ),
+            tags={"bundle_sha256": A},
         ).info.run_id
         for name, value in metrics.items():
             client.log_metric(run_id, name, value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from market.core.clock import DAY
 from market.core.errors import DataError, ModelError
 from models.forecaster import Forecaster
 from tests.training.backtest.conftest import LEAST_HOURS, World, make_forecaster
@@ -147,6 +149,15 @@ def test_report_is_the_same_twice(
     assert again == report
     assert progress == sorted(progress)
     assert progress[-1] == 1.0
+
+
+def test_digest_names_the_account_hours(
+    world: World, forecaster: Forecaster, report: dict[str, Any]
+) -> None:
+    other = replace(world.settings, test=(world.test[0] + DAY, world.test[1]))
+    digests = {report["data_sha256"], run(world, forecaster, other)["data_sha256"]}
+    assert len(digests) == 2
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
 
 def run(world: World, forecaster: Forecaster, settings: BacktestSettings) -> dict[str, Any]:

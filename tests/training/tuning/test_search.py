@@ -73,7 +73,7 @@ def test_defaults_stay_where_no_trial_beats_them_on_the_last_fold(market: Datase
     result = search_hyperparameters(market, split(market), GOOD, replace(PLAN, spaces=worse), 1)
     assert not result.used
     assert result.settings == GOOD
-    assert "the defaults, which stay" in result.record["reason"]
+    assert "the configured values, which stay" in result.record["reason"]
     near = {"lambda_l2": Space(9.99, 10.01)}
     result = search_hyperparameters(market, split(market), GOOD, replace(PLAN, spaces=near), 1)
     assert not result.used

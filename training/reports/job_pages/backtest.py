@@ -39,6 +39,7 @@ def _backtest_sections(report: Mapping[str, Any]) -> list[Section]:
     charts, tables = review_charts({"horizons": {}}, None, report), backtest_tables(report)
     calls = ("calls", "needed", "in_vain", "prevented_breaches", "missed_breaches", "collected")
     moves = [n for n in tables["procyclicality"][0] if n != "policy"]
+    tested = next(iter(report["coverage"]["policies"].values()))
     uncovered = tuple(
         Table(
             f"Average add-on {budget['average_add_on']:.2%} of notional, at which a flat level "
@@ -71,8 +72,15 @@ def _backtest_sections(report: Mapping[str, Any]) -> list[Section]:
             "exceeds the level asked for, over notional, at equal average level. A ratio below 1 "
             f"leaves less uncovered than {words(report['uncovered']['best_simple'])}, the best "
             "simple estimate. Per cent beside a policy: coverage of the flat level at the budget.",
-            named_charts(charts, "uncovered_ratio", "Ratio of uncovered loss by policy and budget")
-            + named_charts(charts, "frontier", "Uncovered loss against average add-on by policy"),
+            named_charts(
+                charts,
+                "uncovered_ratio",
+                "Ratio of uncovered loss by policy and budget",
+                broad=True,
+            )
+            + named_charts(
+                charts, "frontier", "Uncovered loss against average add-on by policy", broad=True
+            ),
             uncovered,
             wide=True,
         ),
@@ -106,15 +114,19 @@ def _backtest_sections(report: Mapping[str, Any]) -> list[Section]:
             f"{report['procyclicality']['portfolios']} portfolios of fixed quantities: how margin "
             "over notional moves at equal average level, and tests of how often it covered the "
             "loss of a day.",
-            tables=(
+            tables=tuple(
                 Table(
-                    "By policy",
-                    ("policy", *map(words, moves)),
+                    caption,
+                    ("policy", *map(words, names)),
                     [
-                        (row["policy"], *(number(row[n]) for n in moves))
+                        (row["policy"], *(number(row[n]) for n in names))
                         for row in tables["procyclicality"]
                     ],
-                ),
+                )
+                for caption, names in (
+                    ("Procyclicality by policy", [n for n in moves if n not in tested]),
+                    ("Coverage by policy", [n for n in moves if n in tested]),
+                )
             ),
         ),
     ]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from training.reports.html_page import count, number
 from training.reports.job_pages.drift_charts import bins_chart, weeks_chart
-from training.reports.job_pages.layout import Section, Table, chart, interval, job_page
+from training.reports.job_pages.layout import (
+    Chart,
+    Fold,
+    Section,
+    Table,
+    chart,
+    interval,
+    job_page,
+)
 
 _MOST_FEATURES = 12
 _MOST_LINES = 6
+_ALARMS = ("drift", "undecided")
+_VERDICTS = (*_ALARMS, "stable")
 
 
 def drift_page(report: Mapping[str, Any], facts: Mapping[str, str]) -> str:
@@ -34,26 +44,29 @@ def _drift_sections(report: Mapping[str, Any]) -> list[Section]:
     monitors, columns = report["monitors"], report["distributions"]
     ranked = sorted(monitors.values(), key=lambda m: -(m["effect"] or 0.0) / m["floor"])
     worst = [m["name"] for m in ranked if m["name"] in columns]
+    of_features = [m for m in ranked if m["kind"] in ("feature", "missing")]
+    alarms = {m["name"] for m in of_features if m["verdict"] in _ALARMS}
+    quiet = [m for m in of_features if m["verdict"] not in _ALARMS]
     features = [name for name in worst if monitors[name]["kind"] == "feature"]
+    drawn = sorted(features, key=lambda name: name not in alarms)[:_MOST_FEATURES]
     head = ("monitor", "training", "now", "effect", "limit", "p", "adjusted p", "verdict")
     keys = ("reference", "current", "effect", "floor", "p_value", "p_holm")
-    of_kind = {
-        kind: Table(
-            f"{title}, largest effect over its limit first",
-            head,
-            [
-                (m["name"], *(number(m[key]) for key in keys), m["verdict"])
-                for m in ranked
-                if m["kind"] == kind
-            ],
+
+    def table(title: str, kind: str, verdicts: tuple[str, ...]) -> tuple[Table, ...]:
+        rows = [
+            (m["name"], *(number(m[key]) for key in keys), m["verdict"])
+            for m in ranked
+            if m["kind"] == kind and m["verdict"] in verdicts
+        ]
+        caption = f"{title}, largest effect over its limit first"
+        return (Table(caption, head, rows),) if rows else ()
+
+    def bins(names: Iterable[str]) -> tuple[Chart, ...]:
+        return tuple(
+            chart(bins_chart(n, columns[n]), f"Share of rows by bin of {n}, training and now")
+            for n in names
         )
-        for kind, title in (
-            ("feature", "Features (KS distance)"),
-            ("missing", "Missing shares"),
-            ("score", "Scores and mean probabilities"),
-            ("labels", "Outcomes"),
-        )
-    }
+
     floor = monitors[worst[0]]["floor"]
     spans = Table(
         "Rows that are compared",
@@ -62,11 +75,6 @@ def _drift_sections(report: Mapping[str, Any]) -> list[Section]:
             (name, *report[key]["span"], count(report[key]["rows"]), count(report[key]["blocks"]))
             for name, key in (("training", "reference"), ("now", "current"))
         ],
-    )
-    missing = Table(
-        "Share of rows without a value",
-        ("column", "training", "now"),
-        [(name, *(f"{share:.2%}" for share in columns[name]["missing"])) for name in features],
     )
     sections = [
         Section(
@@ -79,34 +87,48 @@ def _drift_sections(report: Mapping[str, Any]) -> list[Section]:
                 chart(
                     weeks_chart({n: columns[n] for n in worst[:_MOST_LINES]}, floor),
                     "Kolmogorov-Smirnov distance from training by week, with the limit",
+                    broad=True,
                 ),
             ),
             (spans,),
-            wide=True,
         ),
         Section(
             "features",
             "Features",
             "Share of rows in bins that hold equally many training rows (fewer bins where values "
-            "repeat). In the table, training and now are the median bin as a quantile of training. "
-            f"Drawn are the {min(_MOST_FEATURES, len(features))} features with the largest effect.",
-            tuple(
-                chart(bins_chart(n, columns[n]), f"Share of rows by bin of {n}, training and now")
-                for n in features[:_MOST_FEATURES]
+            "repeat). In the tables, training and now are the median bin as a quantile of "
+            "training, or the share of rows without a value. "
+            f"Drawn are {len(drawn)} features: those with an alarm, then the largest effects. "
+            + ("" if alarms else "No feature has an alarm."),
+            bins(name for name in drawn if name in alarms),
+            (
+                *table("Features with an alarm (KS distance)", "feature", _ALARMS),
+                *table("Missing shares with an alarm", "missing", _ALARMS),
             ),
-            (of_kind["feature"], of_kind["missing"], missing),
+            (
+                Fold(
+                    f"{len(quiet)} monitors of features within their limits, or explained by "
+                    "chance",
+                    bins(name for name in drawn if name not in alarms),
+                    (
+                        *table("Features without an alarm (KS distance)", "feature", ("stable",)),
+                        *table("Missing shares without an alarm", "missing", ("stable",)),
+                    ),
+                ),
+            )
+            if quiet
+            else (),
         ),
         Section(
             "scores",
             "Forecasts and outcomes",
             "Scores are logits of the probabilities. The effect of a mean probability is the log "
             "of the factor by which it changed.",
-            tuple(
-                chart(bins_chart(n, columns[n]), f"Share of rows by bin of {n}, training and now")
-                for n in columns
-                if monitors[n]["kind"] == "score"
+            bins(name for name in columns if monitors[name]["kind"] == "score"),
+            (
+                *table("Scores and mean probabilities", "score", _VERDICTS),
+                *table("Outcomes", "labels", _VERDICTS),
             ),
-            tuple(of_kind[kind] for kind in ("score", "labels") if of_kind[kind].rows),
         ),
     ]
     return [*sections, _expected_section(report)]

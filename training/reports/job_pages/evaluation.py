@@ -35,11 +35,17 @@ def evaluation_page(report: Mapping[str, Any], facts: Mapping[str, str]) -> str:
 def _evaluation_sections(report: Mapping[str, Any]) -> list[Section]:
     charts, tables = review_charts(report), review_tables(report, {}, None)
     horizons = report["horizons"]
-    metrics = ("log_loss", "auc", "average_precision", "brier_skill", "calibration_slope")
+    metrics = {
+        "log_loss": "log loss",
+        "auc": "AUC",
+        "average_precision": "average precision",
+        "brier_skill": "Brier skill",
+        "calibration_slope": "calibration slope",
+    }
     models = tuple(
         Table(
             f"Within {hours} h: base rate {h['base_rate']:.3%}, {h['positives']:,} calls",
-            ("model", *map(words, metrics)),
+            ("model", *metrics.values()),
             [
                 (name, *(number(values[metric]) for metric in metrics))
                 for name, values in h["models"].items()

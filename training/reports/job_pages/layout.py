@@ -15,10 +15,11 @@ _Pair = Sequence[float] | None
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture as a data address, and what it shows."""
+    """A picture as a data address, and what it shows; a broad one has a row of its own."""
 
     uri: str
     alt: str
+    broad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,15 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """What a reader opens to see."""
+
+    summary: str
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A part of a page."""
 
@@ -39,6 +49,7 @@ class Section:
     text: str
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
+    folds: tuple[Fold, ...] = ()
     wide: bool = False
 
 
@@ -75,16 +86,18 @@ def job_page(
     )
 
 
-def named_charts(charts: Mapping[str, str], begin: str, alt: str) -> tuple[Chart, ...]:
+def named_charts(
+    charts: Mapping[str, str], begin: str, alt: str, *, broad: bool = False
+) -> tuple[Chart, ...]:
     return tuple(
-        chart(svg, f"{alt}, {name.removeprefix(begin) or 'all'}")
+        chart(svg, ", ".join(filter(None, (alt, name.removeprefix(begin)))), broad=broad)
         for name, svg in charts.items()
         if name.startswith(begin)
     )
 
 
-def chart(svg: str, alt: str) -> Chart:
-    return Chart(data_uri(svg), alt)
+def chart(svg: str, alt: str, *, broad: bool = False) -> Chart:
+    return Chart(data_uri(svg), alt, broad)
 
 
 def words(name: str) -> str:
