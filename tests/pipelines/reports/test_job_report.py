@@ -17,6 +17,8 @@ from models.mlflow.store import Tracking, mlflow_client
 Workspace: TypeAlias = Any
 TrainedMarket: TypeAlias = Any
 
+Value: TypeAlias = str | float | list[float] | None
+
 JOBS = ("drift", "evaluate", "backtest")
 
 
@@ -66,62 +68,161 @@ def made(request: pytest.FixtureRequest, trained: TrainedMarket) -> Made:
     return Made(job, page.read_text("utf-8"), json.loads(out.read_text()), done.stderr)
 
 
-def numbers(value: Any) -> set[float]:
-    if isinstance(value, dict):
-        keys = {float(key) for key in value if key.isdigit()}  # horizons
-        return keys | {n for each in value.values() for n in numbers(each)}
+def is_written(cell: str, value: Value) -> bool:
+    """Whether a cell of a page says this value, rounded to the digits that it has."""
+    if value is None or isinstance(value, str):
+        return cell == ("\N{EN DASH}" if value is None else value)
     if isinstance(value, list):
-        return {n for each in value for n in numbers(each)}
-    return {float(value)} if isinstance(value, int | float) else set()
-
-
-def is_written(cell: str, known: set[float]) -> bool:
-    """Whether a figure of a page is one of these, as exact as it is written."""
-    digits = cell.replace("\N{MINUS SIGN}", "-").replace(",", "").strip("+%")
-    scale = 100.0 if cell.endswith("%") else 1.0
-    mantissa, _, power = digits.partition("e")
+        bounds = cell.split(" to ")
+        return len(bounds) == len(value) == 2 and all(map(is_written, bounds, value))
+    mantissa, _, power = cell.replace(",", "").strip("+%").partition("e")
     step = 10.0 ** (int(power or 0) - len(mantissa.partition(".")[2]))
-    zeros = len(mantissa.rstrip("0")) if "." not in mantissa else 0
-    if zeros and len(mantissa) > 4:
-        step *= 10.0 ** (len(mantissa) - 4)
-    return any(abs(n * scale - float(digits)) <= 0.5001 * step for n in known)
+    scale = 100.0 if cell.endswith("%") else 1.0
+    return abs(value * scale - float(f"{mantissa}e{power or 0}")) <= 0.5001 * step
 
 
-def test_every_figure_of_a_table_is_one_of_the_json(made: Made) -> None:
-    known, seen = numbers(made.report), 0
-    for caption, rows in Tables(made.html).found.items():
-        for _, *cells in rows[1:]:
-            for cell in " to ".join(cells).split(" to "):
-                if re.fullmatch(r"[-+\N{MINUS SIGN}]?[\d,.]+(e[-+]\d+)?%?", cell):
-                    seen += 1
-                    assert is_written(cell, known), (caption, cell)
-    assert seen > 40
-
-
-def test_rows_hold_the_figures_of_their_own_name(made: Made) -> None:
-    tables, report = Tables(made.html).found, made.report
-    if made.job == "drift":
-        rows = [
-            row for caption, found in tables.items() if "imit" in str(found[0]) for row in found[1:]
+def drift_tables(report: dict[str, Any]) -> dict[str, list[list[Value]]]:
+    monitors = report["monitors"].values()
+    ranked = sorted(monitors, key=lambda m: -(m["effect"] or 0.0) / m["floor"])
+    figures = ("reference", "current", "effect", "floor", "p_value", "p_holm", "verdict")
+    tables = {
+        f"{title}, largest effect over its limit first": [
+            [m["name"], *(m[figure] for figure in figures)]
+            for m in ranked
+            if m["kind"] == kind and (m["verdict"] == "stable") in calm
         ]
-        by_name = {row[0]: row for row in rows}
-        assert by_name.keys() == report["monitors"].keys()
-        for name, monitor in report["monitors"].items():
-            assert by_name[name][3:5] == [f"{monitor[key]:.4g}" for key in ("effect", "floor")]
-            assert by_name[name][-1] == monitor["verdict"]
-        for hours, horizon in report["expected_performance"].items():
-            cells = next(
-                r for r in tables["Expected and realised performance"] if r[0] == f"{hours} h"
+        for title, kind, calm in (
+            ("Features with an alarm (KS distance)", "feature", [False]),
+            ("Missing shares with an alarm", "missing", [False]),
+            ("Features without an alarm (KS distance)", "feature", [True]),
+            ("Missing shares without an alarm", "missing", [True]),
+            ("Scores and mean probabilities", "score", [False, True]),
+            ("Outcomes", "labels", [False, True]),
+        )
+    }
+    assert sum(map(len, tables.values())) == len(monitors)
+    horizons = report["expected_performance"].items()
+    return {title: rows for title, rows in tables.items() if rows} | {
+        "Rows that are compared": [
+            [name, *part["span"], part["rows"], part["blocks"]]
+            for name, part in (("training", report["reference"]), ("now", report["current"]))
+        ],
+        "Expected and realised performance": [
+            [f"{hours} h", name]
+            + [
+                horizon[metric][side + ending]
+                for side in ("expected", "realised", "difference")
+                for ending in ("", "_ci95")
+            ]
+            for hours, horizon in horizons
+            for metric, name in (
+                ("log_loss", "log loss, nats"),
+                ("brier", "Brier score"),
+                ("auc", "AUC"),
             )
-            assert cells[2] == f"{horizon['log_loss']['expected']:.4g}"
-    elif made.job == "evaluate":
-        for row in tables["Skill by horizon"][1:]:
-            horizon = report["horizons"][row[0].removesuffix(" h")]
-            assert row[2] == f"{horizon['log_loss_skill']:+.2%}"
-    else:
-        (calls,) = (rows for caption, rows in tables.items() if caption == "Calls by policy")
-        for row in calls[1:]:
-            assert row[1] == f"{report['calls']['policies'][row[0]]['calls']:,.0f}"
+        ],
+        "Calls": [
+            [f"{hours} h", h["expected_calls"], h["observed_calls"], h["rows"], h["blocks"]]
+            for hours, h in horizons
+        ],
+    }
+
+
+def evaluate_tables(report: dict[str, Any]) -> dict[str, list[list[Value]]]:
+    horizons = report["horizons"].items()
+
+    def group(part: dict[str, Any]) -> list[Value]:
+        ratio = part["predicted_over_observed"]["margincast"]
+        return [part["rows"], part["observed"], ratio, *(part[key] for key in skill)]
+
+    metrics = ("log_loss", "auc", "average_precision", "brier_skill", "calibration_slope")
+    skill = ("log_loss_skill", "log_loss_skill_ci95")
+    of_horizon = (*skill, "predicted_over_observed", "oracle_gap_closed")
+    return {
+        f"Within {hours} h: base rate {h['base_rate']:.3%}, {h['positives']:,} calls": [
+            [name, *(model[metric] for metric in metrics)]
+            for name, model in h["models"].items()
+            if model
+        ]
+        for hours, h in horizons
+    } | {
+        "Skill by horizon": [
+            [f"{hours} h", h["best_baseline"].replace("_", " "), *(h[key] for key in of_horizon)]
+            for hours, h in horizons
+        ],
+        "By month": [
+            [month, hours, *group(part)]
+            for hours, h in horizons
+            for month, part in h["months"].items()
+        ],
+        "By segment": [
+            [segment.replace("_", " "), band, hours, *group(part)]
+            for hours, h in horizons
+            for segment, bands in h["segments"].items()
+            for band, part in bands.items()
+        ],
+        "Account-times": [["considered", report["considered"]], ["evaluated", report["rows"]]]
+        + [[f"left out: {name.replace('_', ' ')}", n] for name, n in report["dropped"].items()],
+    }
+
+
+def backtest_tables(report: dict[str, Any]) -> dict[str, list[list[Value]]]:
+    figures = ("uncovered", "breach_rate", "ratio_to_flat", "ratio_to_flat_ci95")
+    ratios = ("ratio_to_best_simple", "ratio_to_best_simple_ci95")
+    calls = ("calls", "needed", "in_vain", "prevented_breaches", "missed_breaches", "collected")
+    timing = ("median_lead_hours", "flips_per_account_day")
+    return {
+        f"Average add-on {budget['average_add_on']:.2%} of notional, at which a flat level covers "
+        f"{budget['flat_coverage']:.0%}": [
+            [name, *(f[key] for key in (*figures, *ratios)), "yes" if f["matched"] else "no"]
+            for name, f in budget["policies"].items()
+        ]
+        for budget in report["uncovered"]["budgets"]
+    } | {
+        "Calls by policy": [
+            [name, *(f[key] for key in (*calls, *timing))]
+            for name, f in report["calls"]["policies"].items()
+        ],
+        "Procyclicality by policy": [
+            [
+                *(name, f["peak_to_trough"]),
+                *f["n_day_max_increase"].values(),
+                f["response_to_one_extreme_return"],
+            ]
+            for name, f in report["procyclicality"]["policies"].items()
+        ],
+        "Coverage by policy": [
+            [name, *f.values()] for name, f in report["coverage"]["policies"].items()
+        ],
+    }
+
+
+TABLES = {"drift": drift_tables, "evaluate": evaluate_tables, "backtest": backtest_tables}
+
+
+def test_every_cell_of_every_table_is_its_value_of_the_json(made: Made) -> None:
+    tables, expected = Tables(made.html).found, TABLES[made.job](made.report)
+    assert tables.keys() == expected.keys()
+    for caption, rows in expected.items():
+        for cells, values in zip(tables[caption][1:], rows, strict=True):
+            assert len(cells) == len(values), (caption, cells)
+            wrong = [pair for pair in zip(cells, values, strict=True) if not is_written(*pair)]
+            assert not wrong, (caption, cells)
+    assert sum(map(len, expected.values())) > 10
+
+
+def test_drift_shows_alarms_and_folds_the_rest(made: Made) -> None:
+    if made.job != "drift":
+        assert "<details" not in made.html
+        return
+    open_part, folded = made.html.split("<details>")
+    folded = folded.split("</details>")[0]
+    for name, monitor in made.report["monitors"].items():
+        if monitor["kind"] in {"feature", "missing"}:
+            row = f'<th scope="row">{name}</th>'
+            assert (row in folded, row in open_part) == (
+                (True, False) if monitor["verdict"] == "stable" else (False, True)
+            )
 
 
 def test_page_needs_nothing_from_outside_and_names_its_sources(made: Made) -> None:
@@ -133,9 +234,8 @@ def test_page_needs_nothing_from_outside_and_names_its_sources(made: Made) -> No
     assert "default-src 'none'" in made.html
     assert made.report["bundle"] in made.html
     assert made.report["ruleset"]["sha256"] in made.html
-    if made.job != "backtest":
-        assert re.fullmatch("[0-9a-f]{64}", made.report["data_sha256"])
-        assert made.report["data_sha256"] in made.html
+    assert re.fullmatch("[0-9a-f]{64}", made.report["data_sha256"])
+    assert made.report["data_sha256"] in made.html
 
 
 def test_page_and_json_are_one_run_of_mlflow(
@@ -153,6 +253,7 @@ def test_page_and_json_are_one_run_of_mlflow(
     assert (page, report) == (made.html, made.report)
     assert run.info.status == "FINISHED"
     assert run.data.tags["bundle_sha256"] == trained.champion
+    assert run.data.tags["data_sha256"] == made.report["data_sha256"]
     assert run.data.tags["ruleset_sha256"] == made.report["ruleset"]["sha256"]
     assert run.data.tags["mlflow.source.name"] == f"margincast {made.job}"
     assert run.info.end_time - run.info.start_time > 1_000, "the run lasts as long as its job"
