@@ -20,9 +20,9 @@ _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": "Trainings and reports of Margincast. Each run is one `margincast "
     "retrain` (its description says the outcome, `review.html` among its artifacts shows "
-    "everything, and its child runs are its folds) or one page of `margincast drift`, `evaluate` "
-    "or `backtest`, with the tag `job`. `margincast review` sets the newest training beside the "
-    "champion.",
+    "everything, and its child runs are its folds and trials) or one page of `margincast drift`, "
+    "`evaluate` or `backtest`, with the tag `job`. `margincast review` sets the newest training "
+    "beside the champion.",
 }
 
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +171,8 @@ def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
             _log_dataset(client, run_id, run)
             _log_files(client, run_id, files)
             for child in run.children:
-                log_child(client, experiment, run_id, child, origin)
+                own_name = replace(child, name=f"{child.name}, {name}")
+                log_child(client, experiment, run_id, own_name, origin)
             version = find_version(client, tracking, run.bundle.sha256)
             if version is None:
                 version = register_version(

@@ -258,11 +258,13 @@ def test_folds_are_runs_nested_under_their_training(
     tracking: Tracking, logged: LoggedTraining
 ) -> None:
     first, second = children(tracking, logged.run_id)
-    assert (first.info.run_name, first.info.status) == ("walk_forward_1", "FINISHED")
+    with mlflow_client(tracking) as client:
+        parent = client.get_run(logged.run_id).info.run_name
+    assert (first.info.run_name, first.info.status) == (f"walk_forward_1, {parent}", "FINISHED")
     assert first.data.metrics == {"8h/log_loss": 0.03}
     assert first.data.params == {"rows_test": "10"}
     assert first.data.tags["mlflow.note.content"] == "note of walk_forward_1"
-    assert (second.info.run_name, second.info.status) == ("walk_forward_2", "FAILED")
+    assert (second.info.run_name, second.info.status) == (f"walk_forward_2, {parent}", "FAILED")
     with mlflow_client(tracking) as client:
         assert [a.path for a in client.list_artifacts(first.info.run_id)] == ["fold.json"]
 

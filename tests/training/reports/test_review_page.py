@@ -63,6 +63,20 @@ def test_page_needs_nothing_from_outside(record: RunRecord) -> None:
     assert "default-src 'none'" in html
 
 
+def test_hyperparameters_and_search_have_lines_of_their_own(record: RunRecord) -> None:
+    params = {"max_rows": 1000, "lightgbm/num_leaves": 7, "search/used": "true"}
+    bare = Page(review_page(changed(record, params=params))).text
+    assert "Settings max rows 1000 Hyperparameters num leaves 7 " in bare
+    assert "Search for hyperparameters" not in bare
+    record.manifest["training"]["search"] = {
+        "trials": 5, "reason": "trial 3 is used", "skill": 0.1163, "skill_ci95": [0.0997, 0.1343],
+    }  # fmt: skip
+    page = Page(review_page(changed(record, params=params))).text
+    assert "5 trials: trial 3 is used; skill there +11.63% (+9.97% to +13.43%)" in page
+    record.manifest["training"]["search"] |= {"skill": None, "skill_ci95": None}
+    assert "skill there" not in Page(review_page(changed(record, params=params))).text
+
+
 def test_every_link_of_the_page_leads_to_a_section_of_its_own(
     record: RunRecord, charts: dict[str, str]
 ) -> None:

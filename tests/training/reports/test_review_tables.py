@@ -106,3 +106,11 @@ def test_note_of_a_fold_has_figures_or_the_reason_for_none(record: RunRecord) ->
     made, skipped, _ = record.review["folds"]
     assert "| 8 h |" in fold_note(made)
     assert fold_note(skipped) == "Not evaluated: no account was called"
+
+
+def test_note_says_what_a_search_came_to(record: RunRecord) -> None:
+    assert "Child runs are the folds." in training_note(record)
+    record.manifest["training"]["search"] = {"reason": "trial 3 is used"}
+    note = training_note(record)
+    assert "**Search for hyperparameters**: trial 3 is used." in note
+    assert "Child runs are the folds, and the trials of the search." in note
