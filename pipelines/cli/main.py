@@ -235,6 +235,8 @@ def backtest(
     write_json(report, json)
     given = options_given(bundle=bundle, config=config)
     write_job_page(settings, "backtest", report, out, given, started)
+    for warning in report["warnings"]:
+        warn(f"warning: {warning}")
     bars_line(report["bars"])
     backtest_tables(report)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from market.core.clock import HOUR
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
 from pipelines.data.accounts import decision_span, label_market, read_behaving, read_intervals
 from pipelines.data.loaders import describe, describe_rules, read_label_rules, read_market
+from pipelines.jobs.evaluate import overlap_warnings, seen_span
 from pipelines.jobs.retrain import split_ends
 from training.backtest.backtest import BacktestSettings, backtest
 
@@ -20,6 +22,7 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
 
     The best simple estimate is chosen between fit_end and calibrate_end, and figures are of the
     time from there to test_end; without these the configured span is split 60, 20 and 20 per cent.
+    Where the bundle has seen some of that time, ``warnings`` tells the overlap.
     """
     with Stages(3) as stages:
         with stages.stage("bundle"):
@@ -43,10 +46,16 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
                 settings,
                 stages.within,
             )
+    seen = seen_span(forecaster.bundle.manifest["training"], real=market.real)
+    overlap = max(0, min(ends[2], seen[1]) - max(ends[1], seen[0])) / HOUR
     return {
         "bundle": forecaster.bundle.sha256,
         "data": dict(describe(config, market)),
         "ruleset": describe_rules(ruleset),
         **report,
+        "overlap_with_training_hours": overlap,
+        "warnings": overlap_warnings(
+            overlap, seen, "set [training] calibrate_end and test_end to a later span"
+        ),
         "bars": market.history.report.to_dict(),
     }

@@ -60,7 +60,11 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
         "ruleset": describe_rules(ruleset),
         **report,
         "dropped": report["dropped"] | {"in_training": left_out},
-        "warnings": _overlap_warnings(report, seen_span(training, real=market.real)),
+        "warnings": overlap_warnings(
+            report["overlap_with_training_hours"],
+            seen_span(training, real=market.real),
+            "leave [market] start empty to evaluate only later data",
+        ),
         "bars": market.history.report.to_dict(),
     }
 
@@ -120,13 +124,12 @@ def _account_times_before(start: int, intervals: BookIntervals, market: Market) 
     return int(rows.sum())
 
 
-def _overlap_warnings(report: Mapping[str, Any], seen: tuple[int, int]) -> list[str]:
-    hours = report["overlap_with_training_hours"]
+def overlap_warnings(hours: float, seen: tuple[int, int], advice: str) -> list[str]:
+    """What a reader has to know where so many hours of a span are within those `seen_span`."""
     if not hours:
         return []
     begin = f"{format_time(seen[0])} to " if seen[0] else "everything up to "
     return [
         f"{hours:,.0f} h of the evaluated span are within the training data of the bundle, {begin}"
-        f"{format_time(seen[1])}: skill and calibration there do not hold for new data; leave "
-        "[market] start empty to evaluate only later data"
+        f"{format_time(seen[1])}: figures there do not hold for new data; {advice}"
     ]

@@ -140,9 +140,7 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
                 "hyperparameters", training.lightgbm.model_dump(mode="json")
             ).items()
         },
-        **{
-            f"search/{name}": _text(search[name]) for name in _OF_THE_SEARCH if name in search
-        },
+        **{f"search/{name}": _text(search[name]) for name in _OF_THE_SEARCH if name in search},
         **{f"search/values/{name}": value for name, value in search.get("values", {}).items()},
         "features": len(bundle.schema.features),
         "horizons": ", ".join(str(hours) for hours in bundle.schema.horizons),

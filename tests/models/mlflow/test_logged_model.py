@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from models.mlflow.registry import set_aliases
 from models.mlflow.store import Tracking, mlflow_client
 from models.mlflow.tracking import TrainingRun, log_training
 
+SCRIPTS = Path(sys.executable).parent
 SECONDS = 300.0
 """A server that takes longer to answer hangs; machines are shared."""
 
@@ -61,13 +64,16 @@ def tracking(small: Any, bundle: Bundle, tmp_path_factory: pytest.TempPathFactor
     return store
 
 
-SERVE = "mlflow models serve -m models:/margincast@champion --env-manager local"
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "mlflow.md").read_text("utf-8")
+UI, SERVE, DOWNLOAD = (
+    shlex.split(words)
+    for words in re.findall(r"^(?:\S+=\S+ +)?(mlflow .*)", PAGE.replace("\\\n", ""), re.MULTILINE)
+)
+"""Commands of the page, in its order."""
 
 
-def test_page_shows_the_command_and_the_code_that_are_tested(tracking: Tracking) -> None:
-    page = (Path(__file__).resolve().parents[3] / "docs" / "mlflow.md").read_text("utf-8")
-    assert f"{SERVE} --port" in page
-    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+def test_program_of_the_page_loads_the_model(tracking: Tracking) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert '"sqlite:///var/mlflow.db"' in program
     program = program.replace("sqlite:///var/mlflow.db", tracking.uri)
     done = subprocess.run(
@@ -173,33 +179,43 @@ def test_malformed_frames_are_refused_with_the_columns_named(
             served.predict(frame.assign(jumps="high"))
 
 
-@pytest.fixture(scope="module")
-def served(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of ``mlflow models serve``, started in a folder of its own."""
-    port, folder = free_port(), tmp_path_factory.mktemp("serve")
-    scripts = Path(sys.executable).parent
-    variables = {
+def variables(tracking: Tracking) -> dict[str, str]:
+    return {
         **os.environ,
-        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": tracking.uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    command = SERVE.split()[1:]
+
+
+@contextmanager
+def server(command: Sequence[str], tracking: Tracking, folder: Path, ready: str) -> Iterator[str]:
+    """Address of a command of the page at a free port, started in a folder of its own."""
+    port = free_port()
+    words = [word.replace("sqlite:///var/mlflow.db", tracking.uri) for word in command]
+    if "--port" in words:
+        del words[words.index("--port") :]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(scripts / "mlflow"), *command, "--host", "127.0.0.1", "--port", str(port)],
+            [str(SCRIPTS / words[0]), *words[1:], "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder,
-            env=variables,
+            env=variables(tracking),
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     try:
-        _wait(f"http://127.0.0.1:{port}/ping", process, folder / "log")
-        yield f"http://127.0.0.1:{port}/invocations"
+        _wait(f"http://127.0.0.1:{port}{ready}", process, folder / "log")
+        yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def served(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with server(SERVE, tracking, tmp_path_factory.mktemp("serve"), "/ping") as address:
+        yield f"{address}/invocations"
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -225,6 +241,39 @@ def test_mlflow_models_serve_answers_a_data_frame_with_the_same_numbers(
     rows = pd.DataFrame(answer.json()["predictions"])
     assert list(rows.columns) == ["p_1", "p_8", "p_24"]
     np.testing.assert_array_equal(rows.to_numpy(), expected)
+
+
+@pytest.mark.slow
+def test_request_that_the_version_brings_is_answered(
+    served: str, tracking: Tracking, bundle: Bundle, small: Any, tmp_path: Path
+) -> None:
+    assert "-d @request/serving_input_example.json" in PAGE
+    subprocess.run(
+        [str(SCRIPTS / DOWNLOAD[0]), *DOWNLOAD[1:]],
+        cwd=tmp_path,
+        env=variables(tracking),
+        check=True,
+        capture_output=True,
+    )
+    body = (tmp_path / "request" / "serving_input_example.json").read_bytes()
+    answer = httpx.post(
+        served, content=body, headers={"Content-Type": "application/json"}, timeout=60.0
+    )
+    assert answer.status_code == 200, answer.text
+    rows = pd.DataFrame(answer.json()["predictions"])
+    np.testing.assert_array_equal(rows.to_numpy(), bundle.scorer.probability(small.X[:3]))
+
+
+@pytest.mark.slow
+def test_mlflow_ui_shows_the_registered_model(tracking: Tracking, tmp_path: Path) -> None:
+    with server(UI, tracking, tmp_path, "/health") as address:
+        found = httpx.get(
+            f"{address}/api/2.0/mlflow/registered-models/get",
+            params={"name": "margincast"},
+            timeout=60.0,
+        ).json()
+    assert found["registered_model"]["aliases"] == [{"alias": "champion", "version": "1"}]
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from market.core.clock import HOUR, format_time
 from models.mlflow.store import Tracking, mlflow_client
 
 # Defined in conftest.py, which pytest does not let us import.
@@ -232,6 +233,7 @@ def test_page_needs_nothing_from_outside_and_names_its_sources(made: Made) -> No
     )
     assert not re.findall(r"\w+://[^\s\"'<)]+", made.html)
     assert "default-src 'none'" in made.html
+    assert made.report.get("warnings", []) == []
     assert made.report["bundle"] in made.html
     assert made.report["ruleset"]["sha256"] in made.html
     assert re.fullmatch("[0-9a-f]{64}", made.report["data_sha256"])
@@ -270,6 +272,31 @@ def test_without_a_store_the_page_is_written_and_a_line_says_what_is_not_logged(
     assert "drift.html and drift.json are not logged" in line
     assert page.exists()
     assert not store.parent.exists()
+
+
+def test_backtest_on_a_span_that_the_training_has_seen_says_so(trained: TrainedMarket) -> None:
+    workspace = trained.workspace
+    manifest = json.loads((workspace.bundles / trained.champion / "manifest.json").read_bytes())
+    fit_end, calibrate_end, _ = manifest["training"]["ends_ns"]
+    ends = {
+        "FIT_END": 2 * fit_end - calibrate_end,
+        "CALIBRATE_END": fit_end,
+        "TEST_END": calibrate_end,
+    }
+    page, out = (workspace.folder / "seen" / f"backtest.{ending}" for ending in ("html", "json"))
+    page.parent.mkdir()
+    variables = {f"MARGINCAST__TRAINING__{name}": format_time(end) for name, end in ends.items()}
+    done = workspace.run(
+        *("backtest", "--bundle", workspace.bundles / "champion", "--out", page, "--json", out),
+        **variables,
+        MARGINCAST__TRACKING__URI=f"sqlite:///{page.parent}/none.db",
+    )
+    report = json.loads(out.read_text())
+    (warning,) = report["warnings"]
+    assert report["overlap_with_training_hours"] > 0.9 * (calibrate_end - fit_end) / HOUR
+    assert f"{report['overlap_with_training_hours']:,.0f} h of the evaluated span" in warning
+    assert f"warning: {warning}" in done.stderr
+    assert warning in page.read_text("utf-8")
 
 
 def test_a_store_that_fails_is_a_warning_that_names_what_is_not_logged(
