@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from models.mlflow.store import Tracking, mlflow_client
+from training.tuning.search import FACTOR
 
 # Defined in conftest.py, which pytest does not let us import.
 Workspace: TypeAlias = Any
@@ -29,6 +30,9 @@ folds = 2
 learning_rate = {{ low = 0.02, high = 0.1 }}
 num_leaves = [4, 7]
 min_data_in_leaf = {{ low = 100, high = 300 }}
+lambda_l2 = []
+feature_fraction = []
+bagging_fraction = []
 
 [review]
 folds = 0
@@ -46,8 +50,12 @@ def test_trials_are_child_runs_and_the_best_values_make_the_bundle(bare: Workspa
     manifest = json.loads((bare.bundles / report["bundle"] / "manifest.json").read_bytes())
     training, search = manifest["training"], manifest["training"]["search"]
     assert search["used"], search["reason"]
-    fitted = training["hyperparameters"]
-    assert {name: fitted[name] for name in search["values"]} == search["values"]
+    fitted, found = training["hyperparameters"], dict(search["values"])
+    factor = found.pop(FACTOR)
+    assert {name: fitted[name] for name in found} == found
+    assert set(found) == {"learning_rate", "num_leaves", "min_data_in_leaf"}
+    rounds = {"1": 80, "8": 60, "24": 45}
+    assert fitted["num_iterations"] == {h: round(factor * n) for h, n in rounds.items()}
     assert fitted["least_in_leaf"] == POOR["least_in_leaf"], "it has no space"
 
     with mlflow_client(Tracking(f"sqlite:///{bare.folder}/var/mlflow.db", "m", "m")) as client:
@@ -66,8 +74,8 @@ def test_trials_are_child_runs_and_the_best_values_make_the_bundle(bare: Workspa
     assert best.data.metrics["relative_log_loss"] == min(losses) == search["relative_loss"] < 1.0
     assert best.data.metrics["fold_1/24h/log_loss"] > 0.0
     assert json.loads(Path(record).read_bytes())["values"] == search["values"]
+    assert all(parent.data.params[f"lightgbm/{name}"] == str(found[name]) for name in found)
     for name, value in search["values"].items():
-        assert parent.data.params[f"lightgbm/{name}"] == str(value)
         assert parent.data.params[f"search/values/{name}"] == best.data.params[name] == str(value)
     assert parent.data.params["search/used"] == "true"
     assert parent.data.params["search/reason"] == search["reason"]
