@@ -82,7 +82,6 @@ def _backtest_sections(report: Mapping[str, Any]) -> list[Section]:
                 charts, "frontier", "Uncovered loss against average add-on by policy", broad=True
             ),
             uncovered,
-            wide=True,
         ),
         Section(
             "calls",
