@@ -137,7 +137,7 @@ def search_hyperparameters(
     of its log loss divided by that of the defaults. The best trial is then compared with the
     defaults on the last fold, which took no part in the choice: it is used only if the 95%
     interval of its skill there, ``1 - loss / loss of the defaults`` summed over horizons and
-    resampled by UTC day in pairs, lies above 0. Otherwise the defaults, which are the configured values, stay.
+    resampled by UTC day in pairs, lies above 0. Otherwise the defaults stay.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def search_hyperparameters(
     block:
         Code of `training.labels.splits.Block` of each row; only fit and calibrate rows are read.
     defaults:
-        Settings to beat; what has no space keeps their value.
+        The configured settings, which are to beat; what has no space keeps their value.
     plan:
         Spaces, trials and folds.
     threads:
