@@ -43,9 +43,9 @@ def source_sha256(root: Path = _ROOT) -> str:
 
     A checkout and its installed wheel have the same digest; any edit, committed or not, changes
     it. Sources are Python, rule sets, populations and templates of `PACKAGES`, and the Python of
-    the facade, whose MLflow loader computes what a registered model answers. A file whose imports the wheel
-    rewrote counts with its content in the repository, which ``sources.json`` names, as long as it
-    is the file that was packed.
+    the facade, whose MLflow loader computes what a registered model answers. A file whose imports
+    the wheel rewrote counts with its content in the repository, which ``sources.json`` names, as
+    long as it is the file that was packed.
     """
     digest = hashlib.sha256()
     listing = root / _PACKED

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 EXECUTED = ROOT / "var" / "notebooks"
 
 _STYLE = re.compile(r"<style.*?</style>\s*", re.DOTALL)
+_TABLE = re.compile(r"<table[^>]*>")
 _NOT_EXECUTED = """!!! note "Without outputs"
     This site was built without executed notebooks: `make notebooks site` executes them first."""
 
@@ -67,7 +68,12 @@ def _shown(output: Mapping[str, Any]) -> str:
         picture = data["image/png"].strip().replace("\n", "")
         return f'<img alt="Output of the cell above" src="data:image/png;base64,{picture}">'
     if "text/html" in data:
-        return _STYLE.sub("", data["text/html"]).replace("\n", "")
+        return _plain_table(data["text/html"])
     if "text/plain" in data:
         return f"```text\n{data['text/plain']}\n```"
     return ""
+
+
+def _plain_table(html: str) -> str:
+    """A frame without its own style and attributes: the theme styles only such a table."""
+    return _TABLE.sub("<table>", _STYLE.sub("", html)).replace("\n", "")

@@ -41,7 +41,7 @@ def test_copy_has_the_same_hash_and_any_edit_another(tree: Path, tmp_path: Path)
     assert source_sha256(copied) != before
 
 
-@pytest.mark.parametrize("package", (FACADE, *PACKAGES))
+@pytest.mark.parametrize("package", [FACADE, *PACKAGES])
 def test_an_edit_in_any_package_changes_the_hash(tree: Path, package: str) -> None:
     before = source_sha256(tree)
     (tree / package / "inner" / "code.py").write_text("# edited\n")
