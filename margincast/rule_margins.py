@@ -36,8 +36,8 @@ def requirement(
 ) -> pd.DataFrame:
     """Equity and margins of every account under a rule set.
 
-    ``headroom = equity - maintenance_margin``; an account with headroom below 0 is called. The
-    figures are those of `margincast.score` to the last bit.
+    ``headroom = equity - maintenance_margin``; below 0 the account is in breach. The figures are
+    those of `margincast.score` to the last bit.
 
     Parameters
     ----------

@@ -120,8 +120,9 @@ def what_if(
     Raises
     ------
     DataError
-        As in `margincast.score`; or the scenario names an account or coin that is not there, changes
-        nothing, or asks for remedies of too many positions at once (the message says how many).
+        As in `margincast.score`; or the scenario names an account or coin that is not there,
+        changes nothing, or asks for remedies of too many positions at once (the message says how
+        many).
 
     Examples
     --------
