@@ -65,9 +65,12 @@ docs: setup
 	$(BIN)/python -m research.pages.pictures
 
 # The notebooks with outputs in var/notebooks, which `make site` then shows. They read the champion
-# that `make run` leaves in var/.
-notebooks: setup
+# in var/, which is trained if there is none.
+notebooks: setup var/bundles/champion
 	$(BIN)/python -m research.pages.notebooks
+
+var/bundles/champion: | $(STAMP)
+	$(BIN)/margincast run --config margincast.toml --once
 
 # The documentation site in var/site; a broken link or a page outside the navigation fails the build.
 site: setup

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from decisions.book_scoring import BookScores, DecisionBasis, score_book
 from decisions.explanation import explain_accounts
 from margincast.frames import Frame, Time
 from margincast.inputs import read_inputs
+from margincast.market_data import Market
 from margincast.model import Model, forecaster_of
 from margincast.rule_margins import refuse_unpriced
 from margincast.scoring import WITHOUT_MODEL
@@ -27,7 +28,7 @@ _MONEY, _LOG_ODDS = "settlement currency", "log odds"
 def explain(
     positions: Frame,
     collateral: Frame,
-    market: Frame,
+    market: Market | Frame | Mapping[str, Frame],
     *,
     model: Model | None,
     as_of: Time | None = None,
@@ -39,7 +40,7 @@ def explain(
     Parameters
     ----------
     positions, collateral, market, model, as_of, ruleset, events:
-        As of `margincast.score`.
+        As in `margincast.score`.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def explain(
     Raises
     ------
     DataError, RuleSetError
-        As `margincast.score`.
+        As in `margincast.score`.
 
     Examples
     --------

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from features.registry import MARKET_COLUMNS
 from margincast.frames import Frame
-from margincast.market_data import DEFAULT_RULES, as_market
+from margincast.market_data import DEFAULT_RULES, Market, as_market
 
 
-def features(market: Frame, *, ruleset: str | None = None) -> pd.DataFrame:
+def features(
+    market: Market | Frame | Mapping[str, Frame], *, ruleset: str | None = None
+) -> pd.DataFrame:
     """Market features of every symbol at every close.
 
     The numbers are those that decisions and training read, by the same compiled kernels, to the

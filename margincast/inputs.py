@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from decisions.messages import AccountProblem
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
 from margincast.frames import Frame, Time, known_until, table_of, times_or
-from margincast.market_data import DEFAULT_RULES, as_market
+from margincast.market_data import DEFAULT_RULES, Market, as_market
 from market.accounts.account_files import read_account_tables
 from market.accounts.book import Account
 from market.core.errors import DataError
@@ -70,7 +70,7 @@ class Inputs:
 def read_inputs(
     positions: Frame,
     collateral: Frame,
-    market: Frame,
+    market: Market | Frame | Mapping[str, Frame],
     ruleset: str | None,
     as_of: Time | None,
     events: Frame | None = None,

@@ -28,6 +28,15 @@ class Model:
     ----------
     forecaster:
         What `margincast.score` asks for probabilities and levels.
+
+    Examples
+    --------
+    >>> import margincast as mc
+    >>> model = mc.load_champion()
+    >>> model.horizons
+    (1, 8, 24)
+    >>> model.monotone["forecast_distance_24h"]
+    -1
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -114,6 +123,13 @@ def load_bundle(path: str | Path) -> Model:
     ------
     BundleError
         There is no bundle, or it failed its audit; nothing of it was used.
+
+    Examples
+    --------
+    >>> import margincast as mc
+    >>> model = mc.load_bundle("var/bundles")
+    >>> mc.load_bundle(model.path).sha256 == model.sha256
+    True
     """
     place = Path(path)
     if place.is_dir() and (place / CHAMPION).is_file():
@@ -141,6 +157,16 @@ def load_champion(config: str | Path | None = None) -> Model:
         The configuration cannot be read.
     BundleError
         No bundle has been promoted, or the champion failed its audit.
+
+    Examples
+    --------
+    >>> import margincast as mc
+    >>> book = mc.simulate(days=10, symbols=2, accounts=5)
+    >>> decisions = mc.score(
+    ...     book.positions, book.collateral, book.market(), model=mc.load_champion()
+    ... )
+    >>> bool(decisions["p_24"].between(0.0, 1.0).all())
+    True
     """
     from pipelines.config.config import load_config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from margin.engines.registry import explain_margins
 from margin.rules.ruleset import RuleSet
 from margincast.frames import Frame, Time, time_stamp
 from margincast.inputs import Inputs, read_inputs
+from margincast.market_data import Market
 from market.accounts.book import Book
 from market.core.arrays import Floats
 from market.core.errors import DataError, InstrumentError
@@ -25,7 +27,7 @@ _FIGURES = ("equity", "initial_margin", "maintenance_margin", "headroom")
 def requirement(
     positions: Frame,
     collateral: Frame,
-    market: Frame,
+    market: Market | Frame | Mapping[str, Frame],
     *,
     ruleset: str | None = None,
     as_of: Time | None = None,
@@ -34,13 +36,13 @@ def requirement(
 ) -> pd.DataFrame:
     """Equity and margins of every account under a rule set.
 
-    ``headroom = equity - maintenance_margin``; an account with headroom below 0 is called. The
-    figures are those of `margincast.score` to the last bit.
+    ``headroom = equity - maintenance_margin``; below 0 the account is in breach. The figures are
+    those of `margincast.score` to the last bit.
 
     Parameters
     ----------
     positions, collateral, market, ruleset, as_of, events:
-        As of `margincast.score`.
+        As in `margincast.score`.
     by:
         One row an ``account``, a ``component`` of its margins, or a ``position``.
 
@@ -59,7 +61,7 @@ def requirement(
     Raises
     ------
     DataError, RuleSetError
-        As `margincast.score`; or `by` is another word.
+        As in `margincast.score`; or `by` is another word.
 
     Examples
     --------

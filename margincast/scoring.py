@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 import pyarrow as pa
 
@@ -9,6 +11,7 @@ from decisions.decision import Outcome, decide
 from decisions.decision_table import decision_table
 from margincast.frames import Frame, Time
 from margincast.inputs import read_inputs
+from margincast.market_data import Market
 from margincast.model import Model, forecaster_of
 
 _BATCH = 5_000
@@ -22,7 +25,7 @@ _HORIZONS = (1, 8, 24)
 def score(
     positions: Frame,
     collateral: Frame,
-    market: Frame,
+    market: Market | Frame | Mapping[str, Frame],
     *,
     model: Model | None,
     as_of: Time | None = None,

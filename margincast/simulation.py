@@ -43,6 +43,13 @@ class Simulation:
         ts, account_id, kind, amount: deposits, withdrawals and closings; empty without history.
     exogenous:
         funding, implied_vol and open_interest by symbol or coin, as `Market` takes them.
+
+    Examples
+    --------
+    >>> import margincast as mc
+    >>> book = mc.simulate(days=10, symbols=2, accounts=5)
+    >>> book.market()
+    Market(2 spot symbols, interval='1h', exogenous=['funding', 'implied_vol', 'open_interest'])
     """
 
     bars: pd.DataFrame

@@ -22,6 +22,7 @@ from decisions.what_if.what_if_analysis import analyse, check_analysis
 from margin.what_if.shocks import Shocks
 from margincast.frames import Frame, Time, table_of
 from margincast.inputs import Inputs, read_inputs
+from margincast.market_data import Market
 from margincast.model import Model, forecaster_of
 from margincast.scoring import WITHOUT_MODEL
 from market.accounts.account_columns import numbers
@@ -47,6 +48,12 @@ class Scenario:
         Relative change of all implied volatilities.
     target_headroom:
         Asks what would bring each account to this headroom: deposit and reductions.
+
+    Examples
+    --------
+    >>> import margincast as mc
+    >>> mc.Scenario(spot={"BTC": -0.2, "*": -0.1}, target_headroom=0.0).spot["BTC"]
+    -0.2
     """
 
     deposits: Mapping[str, float] = field(default_factory=dict)
@@ -68,6 +75,17 @@ class WhatIfResult(NamedTuple):
         closing a part of one position; ``plan``, the steps of the cheapest sequence; then
         ``deposit_after_plan``), instrument, quantity (to trade, signed), share (of the position),
         amount (of a deposit), cost and headroom (after the step). None unless a target was given.
+
+    Examples
+    --------
+    >>> import margincast as mc
+    >>> book = mc.simulate(days=10, symbols=2, accounts=5)
+    >>> ask = mc.Scenario(target_headroom=0.0)
+    >>> before, after, remedies = mc.what_if(
+    ...     book.positions, book.collateral, book.bars, ask, model=None
+    ... )
+    >>> remedies["remedy"].isin(["deposit", "close", "plan", "deposit_after_plan"]).all().item()
+    True
     """
 
     before: pd.DataFrame
@@ -78,7 +96,7 @@ class WhatIfResult(NamedTuple):
 def what_if(
     positions: Frame,
     collateral: Frame,
-    market: Frame,
+    market: Market | Frame | Mapping[str, Frame],
     scenario: Scenario,
     *,
     model: Model | None,
@@ -95,15 +113,16 @@ def what_if(
     Parameters
     ----------
     positions, collateral, market, model, as_of, ruleset, events:
-        As of `margincast.score`.
+        As in `margincast.score`.
     scenario:
         What would change.
 
     Raises
     ------
     DataError
-        As `margincast.score`; or the scenario names an account or coin that is not there, changes
-        nothing, or asks for remedies of too many positions at once (the message says how many).
+        As in `margincast.score`; or the scenario names an account or coin that is not there,
+        changes nothing, or asks for remedies of too many positions at once (the message says how
+        many).
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from margin.rules.history import load_history as load_rule_history
 from margincast.frames import Frame, table_of
 from margincast.inputs import COLLATERAL, EVENTS, POSITIONS
-from margincast.market_data import DEFAULT_RULES, as_market
+from margincast.market_data import DEFAULT_RULES, Market, as_market
 from market.accounts.account_files import read_account_tables
 from market.core.errors import DataError
 from training.labels.book_intervals import from_history
@@ -32,6 +33,14 @@ class TrainingRows(NamedTuple):
         Decision times, UTC: the ``groups`` of `PurgedTimeSeriesSplit`.
     accounts:
         The account_id of each row.
+
+    Examples
+    --------
+    >>> import margincast as mc
+    >>> book = mc.simulate(days=14, symbols=2, accounts=20, history=True)
+    >>> rows = mc.training_rows(book.positions, book.collateral, book.bars, horizon_hours=8)
+    >>> rows.y.name, rows.times.is_monotonic_increasing
+    ('call_8h', True)
     """
 
     X: pd.DataFrame
@@ -43,7 +52,7 @@ class TrainingRows(NamedTuple):
 def training_rows(
     positions: Frame,
     collateral: Frame,
-    market: Frame,
+    market: Market | Frame | Mapping[str, Frame],
     *,
     horizon_hours: int = 24,
     ruleset: str | None = None,

@@ -8,11 +8,14 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+FACADE = "margincast"
 PACKAGES = (
     "decisions",
+    "enforcement",
     "features",
     "ledger",
     "margin",
@@ -23,6 +26,8 @@ PACKAGES = (
     "serving",
     "training",
 )
+"""The packages below the facade, which the wheel moves into it."""
+
 LIBRARIES = ("lightgbm", "mlflow", "numba", "numpy", "onnx", "onnxruntime", "scikit-learn", "scipy")
 SOURCES = (".py", ".toml", ".html")
 
@@ -34,30 +39,38 @@ _GIT_SECONDS = 10
 
 
 def source_sha256(root: Path = _ROOT) -> str:
-    """SHA-256 over the name and content of every source file of the packages, in name order.
+    """SHA-256 over the name and content of every source file of the project, in name order.
 
     A checkout and its installed wheel have the same digest; any edit, committed or not, changes
-    it. Sources are Python, rule sets, populations and templates. A file whose imports the wheel
-    rewrote counts with its content in the repository, which ``sources.json`` names, as long as it
-    is the file that was packed.
+    it. Sources are Python, rule sets, populations and templates of `PACKAGES`, and the Python of
+    the facade, whose MLflow loader computes what a registered model answers. A file whose imports
+    the wheel rewrote counts with its content in the repository, which ``sources.json`` names, as
+    long as it is the file that was packed.
     """
     digest = hashlib.sha256()
     listing = root / _PACKED
     packed = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else {}
-    paths = sorted(
-        path.relative_to(root)
-        for package in PACKAGES
-        for path in (root / package).rglob("*")
-        if path.suffix in SOURCES and path.is_file()
-    )
-    for path in paths:
-        digest.update(path.as_posix().encode() + b"\0")
-        content = hashlib.sha256((root / path).read_bytes()).hexdigest()
-        known = packed.get(path.as_posix())
+    for name, path in sorted(_sources(root)):
+        digest.update(f"{name}\0".encode())
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        known = packed.get(path.relative_to(root).as_posix())
         if known is not None and known["packed"] == content:
             content = known["repository"]
         digest.update(bytes.fromhex(content))
     return digest.hexdigest()
+
+
+def _sources(root: Path) -> Iterator[tuple[str, Path]]:
+    """Each source file with its path in the repository; in a wheel `root` is the facade itself."""
+    for package in PACKAGES:
+        for path in (root / package).rglob("*"):
+            if path.suffix in SOURCES and path.is_file():
+                yield path.relative_to(root).as_posix(), path
+    facade = root if (root / _PACKED).is_file() else root / FACADE
+    for path in facade.rglob("*.py"):
+        place = path.relative_to(facade)
+        if place.parts[0] not in PACKAGES:
+            yield f"{FACADE}/{place.as_posix()}", path
 
 
 def git_commit(root: Path = _ROOT) -> str | None:

@@ -19,7 +19,7 @@ from research.pages.site.command_line import command_line, verbs
 from research.pages.site.configuration import configuration, description, sections
 from research.pages.site.decision_list import decision_list
 from research.pages.site.docstring_sections import in_numpy_form
-from research.pages.site.hooks import GENERATORS, on_config
+from research.pages.site.hooks import COPIES, GENERATORS, on_config
 from research.pages.site.http_api import http_api, openapi_document, routes
 from research.pages.site.python_api import exported
 
@@ -121,7 +121,9 @@ def in_navigation() -> list[str]:
 
 def test_every_page_is_in_the_navigation_once() -> None:
     pages = in_navigation()
-    assert sorted(pages) == sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+    written = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
+    notebooks = [f"{COPIES}/{p.relative_to(ROOT)}.md" for p in ROOT.glob("notebooks/*.ipynb")]
+    assert sorted(pages) == sorted(written + notebooks)
 
 
 def test_every_key_has_a_meaning_and_a_row() -> None:
@@ -183,19 +185,22 @@ def test_drawn_pictures_are_not_out_of_date(name: str) -> None:
 @pytest.mark.slow
 def test_every_public_name_of_the_package_is_on_its_page(site: Path) -> None:
     page = Document(site / "reference" / "python.html")
-    names = list(exported())
+    names = [f"margincast.{name}" for name in exported()]
     assert len(names) > 10
     assert not [name for name in names if name not in page.anchors]
+    assert not [name for name in names if f"#{name}" not in page.links]
 
 
 def test_docstrings_are_brought_into_the_form_of_the_parser() -> None:
     text = (
         "Sum.\n\nParameters\n----------\na, b:\n    Terms.\n\nc:\n    Another.\n\n"
-        "Returns\n-------\nThe sum:\n\n- of all.\n\nRaises\n------\nDataError\n    Never."
+        "Returns\n-------\nThe sum:\n\n- of all.\n\nRaises\n------\nDataError, ModelError\n"
+        "    As `margincast.score`."
     )
     assert in_numpy_form(text, "float") == (
         "Sum.\n\nParameters\n----------\na:\n    Terms.\n\nb:\n    Terms.\n\nc:\n    Another.\n\n"
         "Returns\n-------\nfloat\n    The sum:\n\n    - of all.\n\nRaises\n------\nDataError\n"
-        "    Never."
+        "    As [`margincast.score`][margincast.score].\nModelError\n"
+        "    As [`margincast.score`][margincast.score]."
     )
     assert in_numpy_form("One line.", "") == "One line."

@@ -24,13 +24,21 @@ def test_a_link_out_of_docs_leads_to_the_copy() -> None:
     assert rendered("[c](docs/why.md#a)", "repository/SECURITY.md") == "[c](../why.md#a)"
 
 
+def test_a_link_to_a_folder_leads_to_the_list_of_its_files() -> None:
+    assert rendered("[n](../notebooks)") == "[n](repository/notebooks.md)"
+    page = rendered("[q](notebooks/quick_start.ipynb)", "repository/notebooks.md")
+    assert page == "[q](notebooks/quick_start.ipynb.md)"
+
+
 @pytest.mark.parametrize("text", ["[a](https://example.org/x)", "[a](#b)", "`[a](../no.md)`"])
 def test_addresses_anchors_and_code_stay(text: str) -> None:
     assert rendered(text) == text
 
 
 def test_a_link_to_no_file_fails_the_build() -> None:
-    with pytest.raises(PluginError, match=r"docs/page\.md links to \.\./missing\.toml"):
+    with pytest.raises(
+        PluginError, match=r"docs/page\.md links to \.\./missing\.toml, which is not there"
+    ):
         rendered("[a](../missing.toml)")
 
 

@@ -153,13 +153,13 @@ def two_clocks() -> str:
     canvas = Canvas(860, 250, "Two clocks: time of an event and time of its knowledge")
     for y, name in ((70, "event time"), (170, "knowledge time")):
         canvas.text((24, y + 5), name, "start", bold=True)
-        canvas.arrow([(150, y), (830, y)])
+        canvas.arrow([(165, y), (840, y)])
     for i, x in enumerate((180, 320, 460, 600)):
         canvas.box((x, 44), (120, 26), [f"bar {i + 1}"], "box", heading=False)
-    for closing, known, name in ((300, 300, "1"), (440, 440, "2"), (580, 720, "3, posted late")):
+    for closing, known, name in ((300, 300, "1"), (440, 440, "2"), (580, 775, "3, posted late")):
         canvas.line([(closing, 70), (known, 164)], "thin")
         canvas.dot((known, 170))
         canvas.text((known, 194), f"bar {name}", small=True)
-    canvas.line([(650, 30), (650, 215)], "warm", dashed=True)
-    canvas.text((650, 236), "decision: sees bars 1 and 2", bold=True)
+    canvas.line([(695, 30), (695, 215)], "warm", dashed=True)
+    canvas.text((695, 236), "decision: sees bars 1 and 2", bold=True)
     return canvas.svg()

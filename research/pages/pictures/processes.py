@@ -60,7 +60,7 @@ def call_life() -> str:
     """The states of an account with a call, as the engine names them."""
     canvas = Canvas(900, 320, "Life of a margin call")
     canvas.box((20, 20), (150, 58), ["healthy", "nothing is due"], "record")
-    canvas.box((20, 121), (150, 58), ["warning", "near the level of a call"])
+    canvas.box((20, 121), (150, 58), ["warning", "close to a call"])
     canvas.box((240, 121), (150, 58), ["called", "amount and deadline"], "rule")
     canvas.box((240, 20), (150, 58), ["partly_met", "less is outstanding"], "rule")
     canvas.box((240, 222), (150, 58), ["disputed", "the clock stops"])

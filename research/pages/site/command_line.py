@@ -79,7 +79,7 @@ def _row(parameter: Any) -> tuple[str, str, str, str]:
     repeatable = parameter.multiple or parameter.nargs == -1
     if parameter.required:
         default = "required"
-    elif is_flag or parameter.default is None or callable(parameter.default):
+    elif is_flag or parameter.default in (None, "") or callable(parameter.default):
         default = ""
     else:
         default = f"`{parameter.default}`"
@@ -104,7 +104,8 @@ def _line(text: str) -> str:
 
 def _paragraphs(text: str) -> str:
     blocks = inspect.cleandoc(text).replace("\b", "").split("\n\n")
-    return "\n\n".join(_block(block) for block in blocks if block.strip())
+    shown = "\n\n".join(_block(block) for block in blocks if block.strip())
+    return shown.replace("\n```\n\n```text\n", "\n")  # commands one after the other
 
 
 def _block(block: str) -> str:

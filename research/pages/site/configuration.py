@@ -40,7 +40,10 @@ def configuration() -> str:
 
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every section with its dotted name, inner tables after the one that holds them."""
+    """Every section with its dotted name, inner tables after the one that holds them.
+
+    Tables of one kind under several keys are one section, ``….KEY``.
+    """
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _nested(name, field.annotation)
@@ -63,6 +66,9 @@ def _nested(name: str, kind: type[BaseModel]) -> Iterator[tuple[str, type[BaseMo
     yield name, kind
     for key, inner in _inner(kind).items():
         yield from _nested(f"{name}.{key}", inner)
+    for repeated in dict.fromkeys(_tables(kind).values()):
+        if repeated not in _inner(kind).values():
+            yield from _nested(f"{name}.KEY", repeated)
     for key, field in kind.model_fields.items():
         for listed in get_args(field.annotation):
             if isinstance(listed, type) and issubclass(listed, BaseModel):
@@ -70,6 +76,12 @@ def _nested(name: str, kind: type[BaseModel]) -> Iterator[tuple[str, type[BaseMo
 
 
 def _inner(kind: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
+    """Tables inside a section with a section of their own, by key: those whose kind has one key."""
+    tables = _tables(kind)
+    return {key: inner for key, inner in tables.items() if list(tables.values()).count(inner) == 1}
+
+
+def _tables(kind: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
     """Tables inside a section, by key."""
     return {
         key: field.annotation
@@ -140,6 +152,9 @@ def _default(field: FieldInfo) -> str:
         return '`""`'
     if isinstance(value, Path):
         value = value.as_posix()
+    if isinstance(value, BaseModel):
+        pairs = value.model_dump(mode="json", exclude_defaults=True).items()
+        return f"`{{ {', '.join(f'{key} = {json.dumps(each)}' for key, each in pairs)} }}`"
     if isinstance(value, Mapping) and not value:
         return "`{}`"
     return f"`{json.dumps(value, default=list)}`"

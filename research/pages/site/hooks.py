@@ -5,7 +5,8 @@
   says where else to look.
 * An entry ``FOLDER/*`` of ``nav`` becomes all pages of that folder, in the order of their names.
 * A link to a file of the repository outside ``docs/`` leads to a copy of it in the site: a page, in
-  which a file that is not Markdown is shown as a block of code. A notebook is a page of its cells.
+  which a file that is not Markdown is shown as a block of code. A notebook is a page of its cells,
+  and a folder a list of its files.
 
 Reference: MkDocs 1.6, "Hooks" and "Events".
 """
@@ -68,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 continue
             done.add(target)
             files.append(_copy(target, config))
-            if target.endswith(".md"):
+            if target.endswith(".md") or (ROOT / target).is_dir():
                 waiting.append(target)
     return files
 
@@ -117,13 +118,13 @@ def _source(src_uri: str) -> str:
     """Path in the repository of a page of the site."""
     if src_uri.startswith(f"{COPIES}/"):
         path = src_uri.removeprefix(f"{COPIES}/")
-        return path if (ROOT / path).is_file() else path.removesuffix(".md")
+        return path if (ROOT / path).exists() else path.removesuffix(".md")
     return f"{DOCS}/{src_uri}"
 
 
 def _linked(source: str) -> Iterator[str]:
     """Files of the repository that a Markdown file links to."""
-    text = "".join(_CODE.split((ROOT / source).read_text(encoding="utf-8"))[::2])
+    text = "".join(_CODE.split(_content(source))[::2])
     for link in _LINK.finditer(text):
         target = _target(link[1], source)
         if target is not None:
@@ -135,15 +136,19 @@ def _target(link: str, source: str) -> str | None:
     if "://" in link or link.startswith("mailto:"):
         return None
     path = os.path.normpath((PurePosixPath(source).parent / link).as_posix())
-    if not path.startswith(f"{DOCS}/") and not (ROOT / path).is_file():
-        raise PluginError(f"{source} links to {link}, which is no file; name a file that exists")
+    if not path.startswith(f"{DOCS}/") and not (ROOT / path).exists():
+        raise PluginError(
+            f"{source} links to {link}, which is not there; name a file or folder that exists"
+        )
     return path
 
 
 def _copy(path: str, config: MkDocsConfig) -> File:
-    content = (ROOT / path).read_text(encoding="utf-8")
+    content = _content(path)
     uri = f"{COPIES}/{path}"
-    if path.endswith(".ipynb"):
+    if (ROOT / path).is_dir():
+        uri += ".md"
+    elif path.endswith(".ipynb"):
         content = notebook_page(ROOT / path)
         uri += ".md"
     elif not path.endswith(".md"):
@@ -151,6 +156,16 @@ def _copy(path: str, config: MkDocsConfig) -> File:
         content = f"# {PurePosixPath(path).name}\n\n`{path}`\n\n````{language}\n{content}\n````\n"
         uri += ".md"
     return File.generated(config, uri, content=content, inclusion=InclusionLevel.NOT_IN_NAV)
+
+
+def _content(path: str) -> str:
+    """Text of a file; of a folder, Markdown with a link to each file of it that a page can show."""
+    place = ROOT / path
+    if not place.is_dir():
+        return place.read_text(encoding="utf-8")
+    names = sorted(p.name for p in place.iterdir() if p.suffix in {".md", ".ipynb", *_LANGUAGES})
+    links = "\n".join(f"* [{name}]({place.name}/{name})" for name in names)
+    return f"# {place.name}\n\n{links}\n"
 
 
 def _turned(link: re.Match[str], source: str, src_uri: str) -> str:

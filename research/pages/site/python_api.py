@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import ast
+import inspect
 from collections.abc import Iterator
-from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[3] / "margincast"
+import margincast
+from research.pages.markdown import table
 
 
 def python_api() -> str:
-    """Markdown: a directive for each public name, functions first, errors last."""
+    """Markdown: a table of the public names, then a directive for each, by kind and name."""
     kinds: dict[str, list[str]] = {"Functions": [], "Classes": [], "Errors": []}
-    for path in exported():
-        _, module, *_, name = path.split(".")
-        kind = "Errors" if module == "errors" else "Classes" if name[0].isupper() else "Functions"
-        kinds[kind].append(f"::: {path}")
-    return "\n\n".join(f"## {kind}\n\n" + "\n\n".join(names) for kind, names in kinds.items())
+    for name in exported():
+        found = getattr(margincast, name)
+        is_error = isinstance(found, type) and issubclass(found, Exception)
+        kind = "Errors" if is_error else "Classes" if isinstance(found, type) else "Functions"
+        kinds[kind].append(name)
+    rows = [
+        (f"[`{name}`](#margincast.{name})", _first_line(name))
+        for names in kinds.values()
+        for name in names
+    ]
+    parts = ["## Names", table(("name", "what it does or is"), rows)]
+    for kind, names in kinds.items():
+        parts += [f"## {kind}", *(f"::: margincast.{name}" for name in names)]
+    return "\n\n".join(parts)
 
 
 def exported() -> Iterator[str]:
-    """The dotted path of each function and class that the package's stub exports."""
-    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
-    for node in stub.body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{PACKAGE.name}.{node.module}.{alias.name}" for alias in node.names)
+    """The functions and classes that the package exports, sorted by name."""
+    for name in sorted(margincast.__all__):
+        if not inspect.ismodule(getattr(margincast, name)):
+            yield name
+
+
+def _first_line(name: str) -> str:
+    return (inspect.getdoc(getattr(margincast, name)) or "").partition("\n")[0]

@@ -29,7 +29,7 @@ class MarketFacts:
         Decision time minus the newest bar's close, and minus that of the newest quote, in seconds;
         NaN before the first one.
     symbols, usable:
-        Number of symbols, and of those that the model can judge.
+        Number of symbols, and of those that the model can score.
     suspects:
         Bars and quoted prices that wait for confirmation.
     """
@@ -124,7 +124,7 @@ class FactsCollector(Collector):
             market.quote_age,
         )
         yield _plain("margincast_symbols", "Symbols of the market.", market.symbols)
-        yield _plain("margincast_symbols_usable", "Symbols the model can judge now.", market.usable)
+        yield _plain("margincast_symbols_usable", "Symbols the model can score now.", market.usable)
         yield _plain(
             "margincast_suspect_prices",
             "Bars and quoted prices that wait for confirmation now.",

@@ -74,7 +74,8 @@ class ProcessWatch(BackgroundThread):
         gauge = metrics.worker_gauge
         self._ready = gauge("margincast_ready", "1 while decisions can be made and recorded.")
         self._warnings = gauge(
-            "margincast_readiness_warnings", "What good decisions lack now; 0 where nothing."
+            "margincast_readiness_warnings",
+            "Number of readiness warnings now, such as a stale market or a missing model.",
         )
         self._look_age = gauge(
             "margincast_follower_look_age_seconds", "Time since the market chain was looked at."

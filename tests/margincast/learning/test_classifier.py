@@ -57,6 +57,20 @@ def test_columns_by_name_give_a_prior_and_probabilities_that_fall_with_distance(
     assert (np.diff(model.predict_proba(path)[:, 1]) <= 0.0).all()
 
 
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_mean_probability_is_the_share_of_calls_by_weight(share: float) -> None:
+    X, _, _ = rows(1_500)
+    rng = np.random.default_rng(11)
+    # Few calls, and more of them early: the first stage learns another level than all rows have.
+    odds = np.log(share / (1.0 - share)) - 2.0 * X["forecast_distance_24h"]
+    y = (rng.uniform(size=len(X)) < 1.0 / (1.0 + np.exp(-odds + np.linspace(-1, 1, 1_500)))) * 1
+    weight = rng.uniform(0.5, 2.0, len(X))
+    model = mc.MarginCallClassifier().fit(X, y, sample_weight=weight)
+    mean = np.average(model.predict_proba(X)[:, 1], weights=weight)
+    assert mean == pytest.approx(np.average(y, weights=weight), rel=1e-6)
+    assert model.calibration_[0] > 0.0
+
+
 def test_an_array_without_names_has_no_prior_and_only_the_given_directions() -> None:
     X, y, _ = rows()
     model = mc.MarginCallClassifier(monotone=[-1, -1, 0]).fit(X.to_numpy(), y)

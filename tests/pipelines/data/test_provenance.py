@@ -6,12 +6,19 @@ import hashlib
 import json
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.data.provenance import PACKAGES, git_commit, library_versions, source_sha256
+from pipelines.data.provenance import (
+    FACADE,
+    PACKAGES,
+    git_commit,
+    library_versions,
+    source_sha256,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -19,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     root = tmp_path / "tree"
-    for package in PACKAGES:
+    for package in (FACADE, *PACKAGES):
         (root / package / "inner").mkdir(parents=True)
         (root / package / "inner" / "code.py").write_text(f"# {package}\n")
     return root
@@ -32,6 +39,13 @@ def test_copy_has_the_same_hash_and_any_edit_another(tree: Path, tmp_path: Path)
     assert source_sha256(copied) == before
     (copied / "market" / "inner" / "code.py").write_text("# market, edited\n")
     assert source_sha256(copied) != before
+
+
+@pytest.mark.parametrize("package", [FACADE, *PACKAGES])
+def test_an_edit_in_any_package_changes_the_hash(tree: Path, package: str) -> None:
+    before = source_sha256(tree)
+    (tree / package / "inner" / "code.py").write_text("# edited\n")
+    assert source_sha256(tree) != before
 
 
 def test_moving_a_file_or_adding_a_rule_set_changes_the_hash(tree: Path) -> None:
@@ -54,21 +68,28 @@ def test_caches_and_other_files_do_not_count(tree: Path) -> None:
 def test_a_file_that_the_wheel_rewrote_counts_as_in_the_repository_until_it_is_edited(
     tree: Path,
 ) -> None:
-    before, file = source_sha256(tree), tree / "market" / "inner" / "code.py"
-    content = file.read_bytes()
-    file.write_bytes(b"# rewritten\n")
-    named = {"packed": b"# rewritten\n", "repository": content}
-    digests = {key: hashlib.sha256(text).hexdigest() for key, text in named.items()}
-    (tree / "sources.json").write_text(json.dumps({"market/inner/code.py": digests}))
+    before = source_sha256(tree)
+    (tree / FACADE / "inner").rename(tree / "inner")  # the root of a wheel is the facade
+    (tree / FACADE).rmdir()
+    file, named = tree / "market" / "inner" / "code.py", {}
+    for path in (file, tree / "inner" / "code.py"):
+        content = path.read_bytes()
+        path.write_bytes(b"# rewritten\n")
+        texts = {"packed": b"# rewritten\n", "repository": content}
+        digests = {key: hashlib.sha256(text).hexdigest() for key, text in texts.items()}
+        named[path.relative_to(tree).as_posix()] = digests
+    (tree / "sources.json").write_text(json.dumps(named))
+    (tree / "margincast.toml").write_text("# the demonstration's, which is no source\n")
     assert source_sha256(tree) == before
     file.write_bytes(b"# edited\n")
     assert source_sha256(tree) != before
 
 
-def test_sources_of_the_project_are_hashed() -> None:
+def test_every_package_of_the_wheel_is_hashed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert sorted((FACADE, *PACKAGES)) == sorted(packed)
     assert source_sha256() == source_sha256(ROOT)
-    assert {path.name for path in ROOT.glob("*/__init__.py") if path.parent.name in PACKAGES}
-    assert len(set(PACKAGES)) == 10
 
 
 def test_commit_is_that_of_the_checkout_and_marks_changes(tmp_path: Path) -> None:

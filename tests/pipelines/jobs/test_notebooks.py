@@ -103,4 +103,18 @@ def test_page_shows_no_outputs_of_other_cells(tmp_path: Path) -> None:
     assert "```text\nseen\n```" in notebook_page(path, tmp_path)
     notebook.cells[1].source += "  # edited"
     nbformat.write(notebook, tmp_path / path.name)
-    assert "seen" not in notebook_page(path, tmp_path)
+    page = notebook_page(path, tmp_path)
+    assert "seen" not in page
+    assert '\n\n!!! note "Without outputs"\n' in page.partition("```python")[0]
+
+
+def test_page_shows_frames_as_tables_of_the_site(tmp_path: Path) -> None:
+    path = NOTEBOOKS / "features.ipynb"
+    notebook = nbformat.read(path, nbformat.NO_CONVERT)
+    html = '<style scoped>td {}</style>\n<table border="1" class="dataframe">\n<tr></tr></table>'
+    output = nbformat.v4.new_output("execute_result", {"text/html": html, "text/plain": "frame"})
+    notebook.cells[1].outputs = [output]
+    nbformat.write(notebook, tmp_path / path.name)
+    page = notebook_page(path, tmp_path)
+    assert "\n\n<table><tr></tr></table>\n\n" in page
+    assert "Without outputs" not in page
