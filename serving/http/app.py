@@ -270,7 +270,7 @@ def _openapi() -> OpenAPIConfig:
                 SECURITY: SecurityScheme(
                     type="http",
                     scheme="bearer",
-                    description="An API key, as `margincast keys add` prints it, or a JSON web token.",
+                    description="An API key (`margincast keys add` makes one) or a JSON web token.",
                 )
             }
         ),
