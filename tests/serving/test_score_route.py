@@ -236,11 +236,12 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_again(
 
 def test_the_document_keeps_the_operation(serve: Any) -> None:
     operation = serve().client.get("/docs/openapi.json").json()["paths"]["/v1/score"]["post"]
-    assert operation["operationId"] == "V1ScoreScore"
-    assert (
-        operation["description"]
-        == "Decide on accounts; every decision is on record when the answer leaves."
-    )
+    assert operation["operationId"] == "score"
+    assert operation["description"].splitlines() == [
+        "Decide on accounts; every decision is on record when the answer leaves.",
+        "",
+        "Needs a key with the scope `score`.",
+    ]
     assert operation["requestBody"]["required"] is True
     assert set(operation["responses"]) == {
         *("200", "401", "403", "409", "413", "415", "422", "429", "503")

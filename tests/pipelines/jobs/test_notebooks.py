@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_notebook_runs(name: str, trained: Any, tmp_path: Path) -> None:
     assert page.count("```python\n") == len(code(name))
     assert "<table" in page or "```text" in page
     assert "<style" not in page
+
+
+@pytest.mark.slow
+def test_program_of_the_readme_runs(trained: Any) -> None:
+    text = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=trained.workspace.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:5] == ["account_id", "headroom", "p_24", "add_on", "binding"]
 
 
 def test_page_shows_no_outputs_of_other_cells(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def test_every_route_answers_as_written(
     assert endpoint.get("/v1/ruleset")["sha256"] == decision["ruleset"]
     docs = endpoint.client.get("/docs")
     assert docs.status_code == 200
-    assert "/v1/market/bars" in docs.text
+    assert "/docs/openapi.json" in docs.text
+    assert "/v1/market/bars" in endpoint.get("/docs/openapi.json")["paths"]
     metrics = endpoint.client.get("/metrics")
     assert metrics.status_code == 200
     assert metrics.headers["content-type"].startswith("text/plain")

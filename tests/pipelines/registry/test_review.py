@@ -168,7 +168,8 @@ def test_training_started_elsewhere_keeps_everything_beside_its_configuration(
 ) -> None:
     folder = trained.workspace.folder
     assert not list((folder / "elsewhere").iterdir())
-    artifacts = list((folder / "var" / "mlartifacts").rglob("review.html"))
-    assert [trained.retrained["mlflow_run"] in path.parts for path in artifacts] == [True]
+    # Copies of this folder keep its database, and so the absolute folder of its artifacts.
+    runs = {path.parts[-3] for path in (folder / "var" / "mlartifacts").rglob("review.html")}
+    assert trained.retrained["mlflow_run"] in runs
     assert list((folder / "var" / "mlartifacts").rglob("MLmodel"))
     assert not (folder / "mlruns").exists()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Anything:
 class TrainedMarket:
     config: Config
     ends: tuple[int, int, int] = (1, 2, 3)
+    candidate: Any = field(default_factory=lambda: SimpleNamespace(ensembles={}, settings=None))
 
     def __getattr__(self, _: str) -> Any:
         return Anything()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,13 @@ from models.mlflow.store import Tracking, mlflow_client
 Workspace: TypeAlias = Any
 TrainedMarket: TypeAlias = Any
 
-JOBS = ("drift", "evaluate", "backtest")
+PAGE = Path(__file__).parents[3] / "docs" / "reports.md"
+COMMANDS = [
+    shlex.split(line)[1:]
+    for line in re.findall(
+        r"^margincast (?:drift|evaluate|backtest) .*$", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -56,14 +63,17 @@ class Tables(HTMLParser):
             self.found[self._caption][-1].append(self._text)
 
 
-@pytest.fixture(scope="module", params=JOBS)
+@pytest.fixture(scope="module", params=COMMANDS, ids=lambda words: words[0])
 def made(request: pytest.FixtureRequest, trained: TrainedMarket) -> Made:
-    job, workspace = request.param, trained.workspace
-    page, out = (workspace.folder / "pages" / f"{job}.{ending}" for ending in ("html", "json"))
-    bundle = () if job == "drift" else ("--bundle", workspace.bundles / "champion")
-    page.parent.mkdir(exist_ok=True)
-    done = workspace.run(job, *bundle, "--out", page, "--json", out, code=(0, 5))
-    return Made(job, page.read_text("utf-8"), json.loads(out.read_text()), done.stderr)
+    """The page that a command of docs/reports.md writes."""
+    words, folder = request.param, trained.workspace.folder
+    page, out = folder / words[words.index("--out") + 1], folder / f"{words[0]}.json"
+    done = trained.workspace.run(*words, "--json", out, code=(0, 5))
+    return Made(words[0], page.read_text("utf-8"), json.loads(out.read_text()), done.stderr)
+
+
+def test_docs_have_a_command_for_each_page() -> None:
+    assert [words[0] for words in COMMANDS] == ["drift", "evaluate", "backtest"]
 
 
 def numbers(value: Any) -> set[float]:
