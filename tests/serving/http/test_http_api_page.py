@@ -50,8 +50,11 @@ def statuses_of_code() -> Iterator[tuple[int, str]]:
         if "console" in path.parts:
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            named = isinstance(node, ast.Call) and ast.unparse(node.func) == "ProblemError"
-            values = node.args[:2] if named else getattr(node, "elts", ())
+            values: list[ast.expr] = []
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "ProblemError":
+                values = node.args[:2]
+            elif isinstance(node, ast.Tuple):
+                values = node.elts
             match [getattr(value, "value", None) for value in values]:
                 case [int(status), str(kind)] if status >= 400:
                     yield status, kind
@@ -97,7 +100,7 @@ def carried_out(desk: Desk, line: str) -> Any:
     values = list(pairwise(words))
     secret = desk.key("admin")["Authorization"].removeprefix("Bearer ")
     headers = [value.replace("$KEY", secret) for option, value in values if option == "-H"]
-    (body, *_) = [value for option, value in values if option == "-d"] or [None]
+    body = next((value for option, value in values if option == "-d"), None)
     (address,) = [word for word in words if word.startswith("localhost:")]
     asked = urlsplit(f"http://{address}")
     return desk.endpoint.client.request(
