@@ -167,7 +167,7 @@ class AccountMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """Add-on in force, from which the new one moves at its pace; null: the newest in the ledger.
     Without one there either, the new one counts in full."""
     history: History = None
-    """Any JSON object, kept with the decision and not read; null: none."""
+    """Any JSON object, kept with the decision and not read; null: nothing is kept."""
 
 
 class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,7 +189,7 @@ class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
     """Add-on in force, from which the new one moves at its pace; null: the newest in the ledger.
     Without one there either, the new one counts in full."""
     history: Raw = field(default_factory=lambda: NO_HISTORY)
-    """Any JSON object, kept with the decision and not read; null: none."""
+    """Any JSON object, kept with the decision and not read; null: nothing is kept."""
 
 
 def bar_updates(bars: Sequence[BarIn], known_at: int | None = None) -> Batch[BarUpdate]:
