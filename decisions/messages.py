@@ -170,7 +170,9 @@ class AccountProblem(Struct, frozen=True, omit_defaults=True):
     account_id: str
     """Id of the account as it was sent."""
     type: str
-    """URI that names the kind of problem."""
+    """What it is about: `instrument` or `account`, that the id occurs twice (`duplicate`), that the
+    newest record of the account was altered (`altered-record`), or that its decision cannot be
+    recorded (`unrecordable`)."""
     detail: str
     """What was given, what was expected, and what to do."""
     instrument: str | None = None

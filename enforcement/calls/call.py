@@ -140,7 +140,11 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
     instructions: tuple[str, ...] = ()
     """Ids of open instructions."""
     progress: dict[str, Any] | None = None
-    """How far the liquidation is: its step, what was closed and what is owed; null without one."""
+    """How far the liquidation is; null without one. `since` and `last`: when it began and its
+    newest step, in nanoseconds since 1970 (-1: no step yet). `steps`: how many there were.
+    `closed`: what the newest one takes off. `reserved`: proceeds of sales at auction, settlement
+    currency. `taken_over`: whether the backstop has the account. Further keys tell of rejections,
+    fills and settlements."""
 
     @property
     def is_open(self) -> bool:

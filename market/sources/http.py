@@ -164,10 +164,10 @@ class AccountMessage(Struct, frozen=True, forbid_unknown_fields=True):
     collateral: list[BalanceIn] = []
     """Balances of other assets, valued after haircuts."""
     previous_add_on: PreviousAddOnIn | None = None
-    """Add-on in force, from which the new one moves at its pace; null: the endpoint uses the one
-    that it decided last."""
+    """Add-on in force, from which the new one moves at its pace; null: the newest in the ledger.
+    Without one there either, the new one counts in full."""
     history: History = None
-    """Any JSON object that is kept with the decision; null: none."""
+    """Any JSON object, kept with the decision and not read; null: nothing is kept."""
 
 
 class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,10 +186,10 @@ class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
     collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
     """Balances of other assets, valued after haircuts."""
     previous_add_on: PreviousAddOnIn | None = None
-    """Add-on in force, from which the new one moves at its pace; null: the endpoint uses the one
-    that it decided last."""
+    """Add-on in force, from which the new one moves at its pace; null: the newest in the ledger.
+    Without one there either, the new one counts in full."""
     history: Raw = field(default_factory=lambda: NO_HISTORY)
-    """Any JSON object that is kept with the decision; null: none."""
+    """Any JSON object, kept with the decision and not read; null: nothing is kept."""
 
 
 def bar_updates(bars: Sequence[BarIn], known_at: int | None = None) -> Batch[BarUpdate]:

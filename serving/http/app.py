@@ -266,7 +266,13 @@ def _openapi() -> OpenAPIConfig:
         tags=[Tag(name, description) for name, description in TAGS.items()],
         render_plugins=[DocsPage(path="/")],
         components=Components(
-            security_schemes={SECURITY: SecurityScheme(type="http", scheme="bearer")}
+            security_schemes={
+                SECURITY: SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    description="An API key (`margincast keys add` makes one) or a JSON web token.",
+                )
+            }
         ),
         security=[{SECURITY: []}],
     )

@@ -55,7 +55,7 @@ class SupersedingChange(Struct, frozen=True):
     """A rule that was changed on purpose since a decision, and the decision record that says so."""
 
     adr: str
-    """Number of the decision record."""
+    """Number of the decision record, four digits like `0029`."""
     title: str
     """Title of the decision record."""
 

@@ -27,7 +27,8 @@ class DocsPage(OpenAPIRenderPlugin):
             f'<link rel="stylesheet" href="{asset("docs.css").path}">'
             f'<script src="{asset("swagger-ui-bundle.js").path}" defer></script>'
             f'<script src="{asset("docs.js").path}" defer></script></head><body>'
-            f'<main id="swagger-ui" data-document="{source}"></main>'
+            f"<main><h1>{title}: HTTP API</h1>"
+            f'<div id="swagger-ui" data-document="{source}"></div></main>'
             f'<noscript>This page needs scripts; the <a href="{source}">OpenAPI document</a> '
             "says the same.</noscript></body></html>"
         ).encode()
