@@ -19,7 +19,7 @@ class CommandRefusedError(MargincastError):
     ----------
     kind:
         ``not_found``: it names something that does not exist; ``invalid``: it holds an impossible
-        value; ``conflict``: it does not fit how things stand now.
+        value; ``conflict``: the present state does not allow it.
     detail:
         What was given, what was expected, what to do.
     """

@@ -35,8 +35,8 @@ from serving.service import Service
 T = TypeVar("T")
 
 _CONFLICT = (
-    "The Idempotency-Key came with another request, or the command does not fit how things stand: "
-    "the detail says why."
+    "The Idempotency-Key came with another request, or the present state does not allow the "
+    "command: the detail says why."
 )
 
 
