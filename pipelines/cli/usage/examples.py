@@ -91,9 +91,11 @@ EXIT_CODES: Mapping[str, str] = {
     "ledger heads": "4: the ledger does not contain the previous heads",
     "ledger replay": "4: the record differs",
     "ledger backup": "4: the copy is not intact",
-    **dict.fromkeys(("margin", "explain", "what-if", "liquidation"), "2: a case failed"),
+    **dict.fromkeys(("margin", "explain", "what-if", "liquidation"), "2 too: a case failed"),
 }
 """Exit codes of a verb beside 0, 1 (an error, in one line) and 2 (options that do not fit)."""
+
+_COMMON_CODES = "0: done; 1: an error, in one line; 2: options that do not fit"
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {
     "Start": ("run", "init", "data", "simulate"),
@@ -134,9 +136,9 @@ def _name(command: CommandInfo) -> str:
     return command.name or callback.__name__.replace("_", "-")
 
 
-def _epilog(path: str) -> str | None:
+def _epilog(path: str) -> str:
     lines = [f"margincast {line}" for line in EXAMPLES.get(path, ())]
     parts = ["Examples:", *lines] if lines else []
-    if path in EXIT_CODES:
-        parts.append(f"Exit code {EXIT_CODES[path]}.")
-    return "\n\n".join(parts) or None
+    codes = [_COMMON_CODES, *((EXIT_CODES[path],) if path in EXIT_CODES else ())]
+    parts.append(f"Exit codes: {'; '.join(codes)}.")
+    return "\n\n".join(parts)
