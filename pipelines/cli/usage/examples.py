@@ -91,11 +91,16 @@ EXIT_CODES: Mapping[str, str] = {
     "ledger heads": "4: the ledger does not contain the previous heads",
     "ledger replay": "4: the record differs",
     "ledger backup": "4: the copy is not intact",
-    **dict.fromkeys(("margin", "explain", "what-if", "liquidation"), "2 too: a case failed"),
+    **dict.fromkeys(("margin", "explain", "what-if", "liquidation"), "2: a case failed"),
 }
-"""Exit codes of a verb beside 0, 1 (an error, in one line) and 2 (options that do not fit)."""
+"""What else a verb ends with, beside `COMMON_CODES`."""
 
-_COMMON_CODES = "0: done; 1: an error, in one line; 2: options that do not fit"
+COMMON_CODES: Mapping[str, str] = {
+    "0": "done",
+    "1": "an error, in one line",
+    "2": "options that do not fit",
+}
+"""Exit codes of every verb."""
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {
     "Start": ("run", "init", "data", "simulate"),
@@ -139,6 +144,10 @@ def _name(command: CommandInfo) -> str:
 def _epilog(path: str) -> str:
     lines = [f"margincast {line}" for line in EXAMPLES.get(path, ())]
     parts = ["Examples:", *lines] if lines else []
-    codes = [_COMMON_CODES, *((EXIT_CODES[path],) if path in EXIT_CODES else ())]
-    parts.append(f"Exit codes: {'; '.join(codes)}.")
+    codes = dict(COMMON_CODES)
+    own, _, meaning = EXIT_CODES.get(path, "").partition(": ")
+    if own:
+        codes[own] = f"{codes[own]}, or {meaning}" if own in codes else meaning
+    listed = "; ".join(f"{code} {meaning}" for code, meaning in codes.items())
+    parts.append(f"Exit codes: {listed}.")
     return "\n\n".join(parts)

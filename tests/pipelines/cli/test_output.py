@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,7 @@ from typing import Any, TypeAlias
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from market.core.clock import DAY, format_time, parse_time
 from pipelines.cli.main import app
