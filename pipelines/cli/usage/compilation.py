@@ -13,7 +13,7 @@ from pipelines.cli.progress import SHORT_SECONDS, is_quiet, progress_line
 _LATER = "later runs use them, and margincast warm-up compiles all of them ahead"
 
 
-class CompilationNotice(event.Listener):  # type: ignore[misc]  # numba has no types
+class CompilationNotice(event.Listener):
     """Prints one line when kernels have been compiled for `SHORT_SECONDS` in this process.
 
     numba reports a compilation only where the kernel cache lacks the kernel
