@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.endpoint_fixtures", "tests.postgres"]
+pytest_plugins = [
+    "tests.endpoint_fixtures",
+    "tests.pipelines.ledger_reports.recorded_days",
+    "tests.postgres",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("MARGINCAST_DATA") or ROOT.parent / "shared" / "data")

@@ -41,6 +41,8 @@ CALLED_BY_LIBRARIES = {
     "data_received": "asyncio hands a protocol what came in by it",
     "on_response_complete": "uvicorn says by it that an answer is sent",
     "handle": "Litestar calls a middleware by it",
+    "on_start": "numba tells a listener by it that a compilation begins",
+    "on_end": "numba tells a listener by it that a compilation ends",
     "decode_bytes": "Litestar's interface of a DTO",
     "create_for_field_definition": "Litestar's interface of a DTO",
     "create_openapi_schema": "Litestar's interface of a DTO",

@@ -46,7 +46,7 @@ from pipelines.cli.report import report_app
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.cli.settings import load_config, log_as_json, say, warn
 from pipelines.cli.usage.examples import add_usage
-from pipelines.cli.usage.shell import show_version
+from pipelines.cli.usage.shell import set_colours, show_version
 
 if TYPE_CHECKING:
     from pipelines.config.config import Config
@@ -424,6 +424,7 @@ def main() -> None:
     """
     # Threads that spin while waiting make training four times slower if another job runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_colours()
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except typer.Abort:

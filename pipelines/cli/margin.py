@@ -62,11 +62,11 @@ def _run_all(
 ) -> None:
     """Run every case; print how many failed and exit 2 if any did."""
     from margin.cases.margin_cases import run_cases
-    from pipelines.reports.report import write_json
+    from pipelines.reports.report import show
 
     load_config(config)
     failed = run_cases(cases, out, run)
-    write_json({"failed": failed, "out": str(out)}, json)
+    show("cases", {"failed": failed, "out": str(out)}, json)
     if failed:
         warn(f"{failed} case(s) failed; see the error lines in {out}")
         raise typer.Exit(CASE_FAILED)

@@ -22,11 +22,25 @@ LINE_SECONDS = 20.0
 """Time between two lines of one stage."""
 
 
+def is_quiet() -> bool:
+    """Whether no progress is wanted: ``--quiet``, or ``[logging] level = "error"``."""
+    level = logging.getLogger("margincast").getEffectiveLevel()
+    return bool(os.environ.get("MARGINCAST_QUIET")) or level >= logging.ERROR
+
+
+def progress_line(text: str) -> None:
+    """Write a line on stderr, or log it where the log is JSON."""
+    if not log_as_json(text, logging.INFO):
+        sys.stderr.write(f"progress: {text}\n")
+        sys.stderr.flush()
+
+
 class Stages:
     """Named stages of a job, timed.
 
-    Without a terminal a line says which stage begins and, every `LINE_SECONDS`, how far the job
-    is. Nothing is printed with ``--quiet`` or with ``[logging] level = "error"``.
+    Without a terminal, or with ``NO_COLOR``, a line says which stage begins and, every
+    `LINE_SECONDS`, how far the job is. Nothing is printed with ``--quiet`` or with
+    ``[logging] level = "error"``.
 
     Attributes
     ----------
@@ -36,8 +50,8 @@ class Stages:
 
     def __init__(self, total: int) -> None:
         console = Console(stderr=True)
-        level = logging.getLogger("margincast").getEffectiveLevel()
-        quiet = bool(os.environ.get("MARGINCAST_QUIET")) or level >= logging.ERROR
+        # Not console.is_terminal: FORCE_COLOR would draw a bar into a file.
+        terminal = sys.stderr.isatty() and not (console.is_dumb_terminal or console.no_color)
         self.seconds: dict[str, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -45,10 +59,10 @@ class Stages:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=is_quiet() or not terminal,
         )
         self._task = self._progress.add_task("start", total=total)
-        self._lines = None if quiet or console.is_terminal else _Lines(total)
+        self._lines = None if is_quiet() or terminal else _Lines(total)
 
     def __enter__(self) -> Stages:
         self._progress.start()
@@ -120,6 +134,4 @@ class _Lines:
             f"stages, {elapsed:.0f} s"
         )
         with self._lock:
-            if not log_as_json(text, logging.INFO):
-                sys.stderr.write(f"progress: {text}\n")
-                sys.stderr.flush()
+            progress_line(text)

@@ -18,13 +18,18 @@ _RECORDS = f"{(__package__ or '').removesuffix('pipelines.cli')}serving.telemetr
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read the configuration, see `pipelines.config.config.load_config`, and log as it says."""
+    """Read the configuration, see `pipelines.config.config.load_config`, log as it says, and say
+    when kernels are compiled, see `pipelines.cli.usage.compilation`."""
     # Here and below, as they take longer to import than a help text takes to print.
     from pipelines.config.config import load_config as read
     from serving.telemetry.logs.records import LogSettings, configure_logs
 
     config = read(path)
     configure_logs(LogSettings(config.logging.format, config.logging.level))
+    if "numba" in sys.modules:  # the verb has imported a job with kernels
+        from pipelines.cli.usage.compilation import announce_compilation
+
+        announce_compilation()
     return config
 
 

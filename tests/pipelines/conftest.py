@@ -189,7 +189,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedMarket:
             original = simulate_and_train(Workspace(folder / "trained"))
             kept.write_text(json.dumps(original))
         made = json.loads(kept.read_text())
-    workspace = Workspace(folder / "trained").copied(tmp_path_factory.mktemp("margincast") / "copy")
+    copy = tmp_path_factory.mktemp("margincast") / "copy"
+    workspace = Workspace(Path(shutil.copytree(folder / "trained", copy)))
     return TrainedMarket(workspace, **made, champion=workspace.champion)
 
 
@@ -201,12 +202,11 @@ def simulate_and_train(workspace: Workspace) -> dict[str, Any]:
     workspace.folder.mkdir()
     workspace.config.write_text(CONFIG)
     simulated = workspace.report("simulate", "--out", "simulated")
-    out = workspace.folder / "retrain.json"
     elsewhere = workspace.folder / ELSEWHERE
     elsewhere.mkdir()
-    done = margincast("retrain", "--config", workspace.config, "--json", out, cwd=elsewhere)
+    done = margincast("retrain", "--config", workspace.config, "--json", "-", cwd=elsewhere)
     assert done.returncode in {0, 3}, done.stderr
-    retrained = json.loads(out.read_text(), parse_constant=_refuse_constant)
+    retrained = json.loads(done.stdout, parse_constant=_refuse_constant)  # nothing else is there
     if done.returncode == 3:
         workspace.run("promote", retrained["bundle"], "--override", "small sample")
     return {"simulated": simulated, "retrained": retrained, "retrain_code": done.returncode}

@@ -93,7 +93,14 @@ EXIT_CODES: Mapping[str, str] = {
     "ledger backup": "4: the copy is not intact",
     **dict.fromkeys(("margin", "explain", "what-if", "liquidation"), "2: a case failed"),
 }
-"""Exit codes of a verb beside 0, 1 (an error, in one line) and 2 (options that do not fit)."""
+"""What else a verb ends with, beside `COMMON_CODES`."""
+
+COMMON_CODES: Mapping[str, str] = {
+    "0": "done",
+    "1": "an error, in one line",
+    "2": "options that do not fit",
+}
+"""Exit codes of every verb."""
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {
     "Start": ("run", "init", "data", "simulate"),
@@ -134,9 +141,13 @@ def _name(command: CommandInfo) -> str:
     return command.name or callback.__name__.replace("_", "-")
 
 
-def _epilog(path: str) -> str | None:
+def _epilog(path: str) -> str:
     lines = [f"margincast {line}" for line in EXAMPLES.get(path, ())]
     parts = ["Examples:", *lines] if lines else []
-    if path in EXIT_CODES:
-        parts.append(f"Exit code {EXIT_CODES[path]}.")
-    return "\n\n".join(parts) or None
+    codes = dict(COMMON_CODES)
+    own, _, meaning = EXIT_CODES.get(path, "").partition(": ")
+    if own:
+        codes[own] = f"{codes[own]}, or {meaning}" if own in codes else meaning
+    listed = "; ".join(f"{code} {meaning}" for code, meaning in codes.items())
+    parts.append(f"Exit codes: {listed}.")
+    return "\n\n".join(parts)

@@ -1,8 +1,9 @@
-"""Version and shell completion."""
+"""Version, colours and shell completion."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,17 @@ def show_version(value: bool) -> None:
             f"(Python {platform.python_version()}, {platform.system()} {platform.machine()})"
         )
         raise typer.Exit
+
+
+def set_colours() -> None:
+    """Print no escape sequences with ``NO_COLOR`` (https://no-color.org), and none at the end of a
+    verb that printed plain text."""
+    # numba would initialise colorama, which resets the terminal at exit.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
+    if os.environ.get("NO_COLOR"):
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None  # rich alone would leave bold and dim text in help
 
 
 def complete_ruleset(incomplete: str) -> Iterator[str]:

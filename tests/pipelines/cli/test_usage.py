@@ -50,7 +50,11 @@ def test_every_verb_has_examples_that_parse(verb: str) -> None:
             assert context.params.keys() >= {"json"} or verb in ENDLESS
     shown = CliRunner().invoke(app, [*verb.split(), "--help"], terminal_width=80)
     assert "Examples:" in shown.output
-    assert EXIT_CODES.get(verb, "").partition(":")[0] in shown.output
+    told = " ".join(shown.output.split())
+    assert "Exit codes: 0 done; 1 an error, in one line; 2 options that do not fit" in told
+    code, _, meaning = EXIT_CODES.get(verb, "2: options that do not fit").partition(": ")
+    assert f"; {code} " in told
+    assert meaning in told
     assert max(map(len, shown.output.splitlines())) <= 80
 
 

@@ -6,6 +6,7 @@ what. None of this depends on how fast the machine is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -68,7 +69,11 @@ def test_an_endpoint_compiles_nothing_after_the_command(
 ) -> None:
     """The command knows neither the market nor the model that are served later."""
     folder = tmp_path / "kernels-image"
-    report = bare.report("warm-up", NUMBA_CACHE_DIR=str(folder))
+    spoken = {"NUMBA_CACHE_DIR": str(folder), "MARGINCAST_QUIET": ""}
+    first = bare.run("warm-up", "--json", "report.json", **spoken)
+    report = json.loads((bare.folder / "report.json").read_text())
+    (line,) = first.stderr.splitlines()
+    assert line.startswith("progress: compiling kernels once, about a minute; ")
     compiled = kernels(folder)
     assert report["new_files"] == report["files"] == len(list(folder.rglob("*.nbc"))) > 0
     assert sorted(path.name for path in bare.folder.iterdir()) == ["margincast.toml", "report.json"]
@@ -84,5 +89,6 @@ def test_an_endpoint_compiles_nothing_after_the_command(
     endpoint.post("/v1/score", BODY)
     assert sorted(kernels(folder) - compiled) == []
 
-    again = bare.report("warm-up", NUMBA_CACHE_DIR=str(folder))
-    assert again["new_files"] == 0
+    again = bare.run("warm-up", "--json", "-", **spoken)
+    assert json.loads(again.stdout)["new_files"] == 0
+    assert again.stderr == "", "nothing is compiled"

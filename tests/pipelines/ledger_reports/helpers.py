@@ -10,6 +10,9 @@ from ledger.store import Ledger
 from market.core.clock import HOUR, MINUTE, format_time
 from pipelines.ledger_reports.request import Span
 
+FIRST_CALL = "c" * 32
+"""Id of a call of the account client-03."""
+
 FIGURES = {
     "equity": 900.0,
     "maintenance_margin": 950.0,
@@ -72,7 +75,7 @@ def control(number: int, as_of: int, **payload: Any) -> Entry:
 def append_enforcement(ledger: Ledger, start: int, ruleset: str) -> None:
     """Two calls (one met, one disputed and missed), an approved override and a fund draw."""
     at = start + 2 * HOUR
-    first, second = "c" * 32, "d" * 32
+    first, second = FIRST_CALL, "d" * 32
     whose = "client-é/漢"
     rule = {"ruleset_sha256": ruleset}
     large = {**rule, "amount": 500.0, "outstanding": 500.0}
