@@ -18,7 +18,6 @@ from pipelines.scheduler.schedule import Scheduler, job_lines
 from pipelines.scheduler.scheduled_reports import scheduled_reports
 from tests.endpoint_fixtures import Bundles, SmallMarket
 from tests.monitoring.evaluation.helpers import snapshot, watched
-from tests.pipelines.ledger_reports.conftest import days  # noqa: F401  the fixture
 from tests.pipelines.ledger_reports.helpers import RecordedDays
 
 
@@ -33,7 +32,7 @@ def config_file(tmp_path: Path, url: str, more: str = "") -> Path:
 
 
 def test_the_newest_whole_day_is_written_into_the_folder_of_its_date(
-    days: RecordedDays,  # noqa: F811
+    days: RecordedDays,
     tmp_path: Path,
 ) -> None:
     file = config_file(tmp_path, days.url, "kinds = ['daily-margin', 'coverage', 'calls']\n")
@@ -55,7 +54,7 @@ def test_the_newest_whole_day_is_written_into_the_folder_of_its_date(
 
 
 def test_a_kind_without_records_of_the_day_is_left_out_with_its_reason(
-    days: RecordedDays,  # noqa: F811
+    days: RecordedDays,
     tmp_path: Path,
 ) -> None:
     file = config_file(tmp_path, days.url, "kinds = ['coverage', 'calls']\n")
