@@ -16,8 +16,10 @@ from market.core.parquet_columns import timestamps
 
 def _column(file: AccountTable, name: str) -> pa.ChunkedArray:
     if name not in file.table.column_names:
-        present = ", ".join(file.table.column_names)
-        raise DataError(f"{file.path} lacks the column {name!r}; it has {present}")
+        present = ", ".join((*file.table.column_names, *file.ignored))
+        raise DataError(
+            f"{file.path} lacks the column {name!r}; it has {present}: rename or add it"
+        )
     return file.table[name]
 
 

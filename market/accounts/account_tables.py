@@ -33,11 +33,14 @@ class AccountTable:
         Its rows, of the columns `COLUMNS`.
     lines:
         The line of each row in a CSV file, from 1, int64, shape (n,); None for Parquet.
+    ignored:
+        Names of further columns of the file, which are not read.
     """
 
     path: Path | str
     table: pa.Table
     lines: Ints | None = None
+    ignored: tuple[str, ...] = ()
 
     def place(self, row: int) -> str:
         """Where a row stands, for a message: its line in a CSV file, else its number from 0."""
@@ -69,17 +72,18 @@ def load_table(folder: Path, name: str, now: int | None = None) -> AccountTable 
             "answers to one question"
         )
     if text.exists():
-        table, lines = read_csv(text, COLUMNS, MAX_ROWS, now)
-        return AccountTable(text, table, lines)
-    return AccountTable(parquet, _read_parquet(parquet)) if parquet.exists() else None
+        return AccountTable(text, *read_csv(text, COLUMNS, MAX_ROWS, now))
+    return _read_parquet(parquet) if parquet.exists() else None
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _read_parquet(path: Path) -> AccountTable:
     try:
         with pq.ParquetFile(path) as file:
             rows = file.metadata.num_rows
             if rows > MAX_ROWS:
                 raise DataError(f"{path} has {rows} rows; the limit is {MAX_ROWS}")
-            return file.read(columns=[c for c in file.schema_arrow.names if c in COLUMNS])
+            names = file.schema_arrow.names
+            table = file.read(columns=[name for name in names if name in COLUMNS])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
+    return AccountTable(path, table, ignored=tuple(n for n in names if n not in COLUMNS))

@@ -34,8 +34,9 @@ _SHOWN = 40
 
 def read_csv(
     path: Path, columns: Collection[str], most_rows: int, now: int | None
-) -> tuple[pa.Table, Ints]:
-    """Read the known columns of a file, and the line that each row ends on, from 1.
+) -> tuple[pa.Table, Ints, tuple[str, ...]]:
+    """Read the known columns of a file, the line that each row ends on, from 1, and the names of
+    the columns that are not read.
 
     ``ts`` becomes a timestamp in UTC, numbers float64 (an empty ``entry_price`` is null), the rest
     text.
@@ -91,7 +92,8 @@ def read_csv(
                 "2025-04-01T00:00:00Z), or read the file by a verb with --as-of"
             )
         made["ts"] = pa.array(np.full(len(lines), now), pa.timestamp("ns", tz="UTC"))
-    return pa.table(made), np.array(lines, dtype=np.int64)
+    ignored = tuple(name for name in names if name not in columns)
+    return pa.table(made), np.array(lines, dtype=np.int64), ignored
 
 
 def _text(path: Path) -> str:

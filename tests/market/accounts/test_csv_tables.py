@@ -86,7 +86,7 @@ def test_what_editors_and_spreadsheets_write_is_read(tmp_path: Path, text: bytes
         (POSITIONS.replace("-3", "1e999"), "quantity is inf at line 3"),
         (POSITIONS.replace("95000", "0"), "entry_price is 0.0 at line 2"),
         (POSITIONS.replace("X-PERP", "BTCUSDT-PERP"), "line 3 repeats instrument 'BTCUSDT-PERP'"),
-        (POSITIONS.replace("quantity", "size"), "lacks the column 'quantity'; it has"),
+        (POSITIONS.replace("quantity", "size"), ", size: rename or add it"),
         (POSITIONS.replace("entry_price", "quantity"), "names the column 'quantity' twice"),
         (POSITIONS.encode("utf-16"), "is UTF-16"),
         (POSITIONS.replace("X-", "é-").encode("latin-1"), "line 3 is not UTF-8"),
