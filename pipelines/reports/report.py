@@ -67,7 +67,9 @@ def bars_line(bars: Mapping[str, Any]) -> None:
 def evaluation_tables(report: Mapping[str, Any]) -> None:
     """Print the metrics of every model, one table a horizon."""
     start, end = report["span"]
-    console.print(f"{report['rows']} rows, {start} to {end}, dropped {report['dropped']}")
+    console.print(
+        f"{report['rows']:,} rows, {start} to {end}; dropped: {_text(report['dropped'], 1)}"
+    )
     for hours, figures in report["horizons"].items():
         low, high = figures["log_loss_skill_ci95"] or (float("nan"), float("nan"))
         table = new_table(
@@ -86,9 +88,8 @@ def evaluation_tables(report: Mapping[str, Any]) -> None:
 def retrain_tables(report: Mapping[str, Any]) -> None:
     """Print the evaluation and the verdict of a retraining."""
     evaluation_tables(report["evaluation"])
-    facts(
-        "retrain", {k: report[k] for k in ("verdict", "reasons", "bundle", "champion", "seconds")}
-    )
+    found = {k: report[k] for k in ("verdict", "reasons", "bundle", "champion")}
+    facts("retrain", {**found, "seconds": round(report["seconds"], 1)})
 
 
 def backtest_tables(report: Mapping[str, Any]) -> None:
@@ -154,14 +155,34 @@ def drift_line(drift: Mapping[str, Any] | None, change: Mapping[str, Any] | None
 
 
 def facts(title: str, values: Mapping[str, Any]) -> None:
-    """Print named values."""
+    """Print named values; the names are those of the JSON."""
     table = Table(title=title, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # a digest is printed whole
     for name, value in values.items():
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
-        table.add_row(escape(name), escape(redact(text)))
+        table.add_row(escape(name), escape(redact(_text(value))))
     console.print(table)
+
+
+def _text(value: Any, depth: int = 0) -> str:
+    """A value as a person reads it; entries of the outermost list or mapping stand in lines."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.12g}"
+        case Mapping():
+            colon = " " if depth else ": "
+            entries = [f"{name}{colon}{_text(entry, depth + 1)}" for name, entry in value.items()]
+        case list() | tuple():
+            entries = [_text(entry, depth + 1) for entry in value]
+        case _:
+            return str(value)
+    if depth > 1 and entries:
+        return f"({', '.join(entries)})"
+    return (", " if depth else "\n").join(entries) or "none"
 
 
 def show(title: str, report: Mapping[str, Any], path: Path | None) -> None:

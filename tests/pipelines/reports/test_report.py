@@ -29,11 +29,38 @@ def test_brackets_are_text_and_not_markup(capsys: pytest.CaptureFixture[str]) ->
     report = {"verdict": "unavailable", "reason": reason, "drifted": []}
     drift_table(report)
     drift_line(report, None)
-    facts("score", {"out": "[/data]", "ends": [None, None]})
+    facts("score", {"out": "[/data]", "ends": ["[1]", None]})
     output = capsys.readouterr().out
     assert output.count(reason) == 2
     assert "│ [/data]" in output
-    assert "[null, null]" in output
+    assert "│ [1] " in output
+
+
+def test_values_are_printed_as_text(text: StringIO) -> None:
+    counts = {"stale market data": 250, "liquidity": 20}
+    report.facts(
+        "score",
+        {
+            "degraded": counts,
+            "failed": {},
+            "chains": {"a": {"records": 1, "span": [1, 2]}},
+            "recorded": True,
+            "bundle": None,
+            "owed": 52689609.06,
+        },
+    )
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:3]] for line in text.getvalue().splitlines()
+    ]
+    assert rows[2:-1] == [
+        ["degraded", "stale market data: 250"],
+        ["", "liquidity: 20"],
+        ["failed", "none"],
+        ["chains", "a: records 1, span (1, 2)"],
+        ["recorded", "yes"],
+        ["bundle", "none"],
+        ["owed", "52689609.06"],
+    ]
 
 
 def test_drifted_monitor_is_named_in_full_on_a_narrow_terminal(
