@@ -9,9 +9,10 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import pytest
@@ -126,19 +127,25 @@ def test_a_bar_only_on_a_terminal_with_colours(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CompilationNotice]:
+def notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompilationNotice:
     """A listener of a process with an empty kernel cache."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels-empty"))
     monkeypatch.delenv("MARGINCAST_QUIET", raising=False)
-    listener = CompilationNotice()
-    event.register("numba:compile", listener)  # type: ignore[no-untyped-call]
-    yield listener
-    event.unregister("numba:compile", listener)  # type: ignore[no-untyped-call]
+    return CompilationNotice()
 
 
 def seconds(monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
+    """Times that the listener reads, and nothing else in this process."""
     clock = iter(times)
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(compilation, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+
+@contextmanager
+def compiles(notice: CompilationNotice) -> Iterator[None]:
+    """A compilation that only this listener hears of: one of an earlier verb may be registered."""
+    notice.on_start(None)
+    yield
+    notice.on_end(None)
 
 
 def test_the_notice_waits_until_kernels_took_two_seconds(
@@ -146,17 +153,17 @@ def test_the_notice_waits_until_kernels_took_two_seconds(
 ) -> None:
     seconds(monkeypatch, *(0.0, 0.0, 1.5), *(100.0, 100.0, 100.4), *(200.0, 200.0, 200.2))
     for _ in range(2):
-        with event.trigger_event("numba:compile"):
+        with compiles(notice):
             pass
         assert capsys.readouterr().err == "", "time between kernels does not count"
-    with event.trigger_event("numba:compile"):
+    with compiles(notice):
         pass
     said = capsys.readouterr().err
     assert said.startswith("progress: compiling kernels once, about a minute; later runs use them")
     assert "margincast warm-up" in said
     assert len(said.splitlines()) == 1
     seconds(monkeypatch, 300.0, 300.0, 309.0)
-    with event.trigger_event("numba:compile"):
+    with compiles(notice):
         pass
     assert capsys.readouterr().err == "", "once"
 
@@ -165,7 +172,7 @@ def test_the_notice_is_due_while_a_kernel_compiles_others(
     notice: CompilationNotice, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seconds(monkeypatch, 0.0, 0.0, 2.5, 3.0, 3.5)
-    with event.trigger_event("numba:compile"), event.trigger_event("numba:compile"):
+    with compiles(notice), compiles(notice):
         assert "compiling kernels once" in capsys.readouterr().err
 
 
@@ -174,7 +181,9 @@ def test_only_kernels_that_the_cache_lacks_count(
 ) -> None:
     monkeypatch.setattr(compilation, "SHORT_SECONDS", 0.0)
     kernel = numba.njit(lambda x: x + 1)
+    event.register("numba:compile", notice)  # type: ignore[no-untyped-call]
     assert kernel(1) == 2
+    event.unregister("numba:compile", notice)  # type: ignore[no-untyped-call]
     assert "compiling kernels once" in capsys.readouterr().err
     again = CompilationNotice()
     event.register("numba:compile", again)  # type: ignore[no-untyped-call]
