@@ -89,7 +89,8 @@ def retrain_tables(report: Mapping[str, Any]) -> None:
     """Print the evaluation and the verdict of a retraining."""
     evaluation_tables(report["evaluation"])
     found = {k: report[k] for k in ("verdict", "reasons", "bundle", "champion")}
-    facts("retrain", {**found, "seconds": round(report["seconds"], 1)})
+    seconds = {stage: round(spent, 1) for stage, spent in report["seconds"].items()}
+    facts("retrain", {**found, "seconds": seconds})
 
 
 def backtest_tables(report: Mapping[str, Any]) -> None:
