@@ -32,6 +32,7 @@ from pipelines.config.config import Config
 from pipelines.data.loaders import read_rule_history
 from pipelines.delivery.configured_sinks import delivering, subscriptions_of
 from pipelines.jobs.serve import live_market
+from pipelines.jobs.struct_types import prepare_struct_types
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import end_with_parent, stop_signals
 
@@ -61,6 +62,7 @@ def monitor(config: Config) -> None:
 
 
 def _evaluate(config: Config, stop: threading.Event) -> None:
+    prepare_struct_types()
     serving = config.serving
     with Ledger(config.ledger.url, chain=DECISION_CHAIN) as ledger:
         history, live = read_rule_history(config), live_market(config, ledger)

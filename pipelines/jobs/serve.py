@@ -23,6 +23,7 @@ from monitoring.recovery.recovery import market_chain
 from pipelines.config.access_section import JwtConfig
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_history, read_rule_history
+from pipelines.jobs.struct_types import prepare_struct_types
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import WorkerPlace, decision_chain, listen, serve_with_workers
 from pipelines.registry.rule_adoption import check_rules
@@ -184,6 +185,7 @@ def serve(config: Config) -> None:
     """
     from pipelines.jobs.monitor import monitor_child  # which starts from this module's market
 
+    prepare_struct_types()
     serving = config.serving
     check_rules(config)
     if serving.workers > 1:
@@ -233,6 +235,7 @@ def answer(
     started:
         Called once it listens.
     """
+    prepare_struct_types()
     telemetry = start_telemetry(config, place.metrics)
     with Ledger(config.ledger.url, chain=place.chain) as ledger:
         app = _application(config, ledger, telemetry)
