@@ -28,11 +28,11 @@ from monitoring.evaluation.triggers import TriggerRules
 from monitoring.ledger_writer import LedgerWriter
 from monitoring.rules_in_force import RulesInForce
 from monitoring.shared_market import SharedMarket
+from monitoring.struct_types import prepare_struct_types
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_rule_history
 from pipelines.delivery.configured_sinks import delivering, subscriptions_of
 from pipelines.jobs.serve import live_market
-from pipelines.jobs.struct_types import prepare_struct_types
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import end_with_parent, stop_signals
 

@@ -20,10 +20,10 @@ from monitoring.market_state.live_market import LiveMarket
 from monitoring.market_state.steps import StepRule
 from monitoring.recovery.recorded_steps import rows_before_the_newest
 from monitoring.recovery.recovery import market_chain
+from monitoring.struct_types import prepare_struct_types
 from pipelines.config.access_section import JwtConfig
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_history, read_rule_history
-from pipelines.jobs.struct_types import prepare_struct_types
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import WorkerPlace, decision_chain, listen, serve_with_workers
 from pipelines.registry.rule_adoption import check_rules

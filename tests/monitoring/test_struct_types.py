@@ -12,7 +12,7 @@ import types
 
 import msgspec
 
-from pipelines.jobs.struct_types import prepare_struct_types
+from monitoring.struct_types import prepare_struct_types
 
 FIELDS = "".join(f" f{i}: Optional[dict[str, list[Inner]]] = None\\n" for i in range(30))
 SOURCE = (
