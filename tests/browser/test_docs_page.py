@@ -26,15 +26,15 @@ CUT_OFF = """() => [...document.querySelectorAll("#swagger-ui *")].filter((eleme
 
 
 def faults(page: Page) -> list[object]:
-    """What axe finds and is not known; a known fault that is gone is told as well."""
+    """What axe finds and is not known; a known fault that is gone is listed as well."""
     found = Axe().run(page, options={"runOnly": {"type": "tag", "values": RULES}})
     violations = found.response["violations"]
-    told: list[object] = [
+    unknown: list[object] = [
         (one["id"], [(node["target"], node["html"][:160]) for node in one["nodes"]])
         for one in violations
         if one["id"] not in KNOWN_FAULTS
     ]
-    return told + sorted(KNOWN_FAULTS - {one["id"] for one in violations})
+    return unknown + sorted(KNOWN_FAULTS - {one["id"] for one in violations})
 
 
 def brightness(shown: Locator) -> float:

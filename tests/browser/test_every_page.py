@@ -36,11 +36,11 @@ def test_a_page_is_clean_accessible_and_fits(
     assert page.locator("h1").count() == 1
     assert page.evaluate(OVERFLOW) <= 0, "the page is wider than the screen"
     found = Axe().run(page, options={"runOnly": {"type": "tag", "values": RULES}})
-    told = [
+    faults = [
         (one["id"], one["help"], [(node["target"], node["html"][:160]) for node in one["nodes"]])
         for one in found.response["violations"]
     ]
-    assert not told, told
+    assert not faults, faults
 
 
 @pytest.mark.parametrize("path", PATHS)

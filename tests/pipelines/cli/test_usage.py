@@ -50,11 +50,11 @@ def test_every_verb_has_examples_that_parse(verb: str) -> None:
             assert context.params.keys() >= {"json"} or verb in ENDLESS
     shown = CliRunner().invoke(app, [*verb.split(), "--help"], terminal_width=80)
     assert "Examples:" in shown.output
-    told = " ".join(shown.output.split())
-    assert "Exit codes: 0 done; 1 an error, in one line; 2 options that do not fit" in told
+    text = " ".join(shown.output.split())
+    assert "Exit codes: 0 done; 1 an error, in one line; 2 options that do not fit" in text
     code, _, meaning = EXIT_CODES.get(verb, "2: options that do not fit").partition(": ")
-    assert f"; {code} " in told
-    assert meaning in told
+    assert f"; {code} " in text
+    assert meaning in text
     assert max(map(len, shown.output.splitlines())) <= 80
 
 
@@ -64,7 +64,7 @@ def test_no_example_is_of_a_verb_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["retrian"], "No such command 'retrian'. Did you mean 'retrain'? See margincast --help"),
         (["keys", "lst"], "Did you mean 'list'? See margincast keys --help"),
@@ -73,14 +73,14 @@ def test_no_example_is_of_a_verb_that_is_gone() -> None:
     ],
 )
 def test_options_that_do_not_fit_are_one_line_and_exit_2(
-    bare: Workspace, arguments: list[str], told: str
+    bare: Workspace, arguments: list[str], message: str
 ) -> None:
     margincast = str(Path(sys.executable).parent / "margincast")
     done = subprocess.run([margincast, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("margincast: ")
-    assert told in line
+    assert message in line
 
 
 def test_version_and_completion() -> None:
