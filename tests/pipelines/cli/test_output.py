@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from market.core.clock import DAY, format_time, parse_time
 from pipelines.cli.main import app
 from pipelines.reports import report
+from tests.pipelines.cli.test_cli import CASE as LINEAR_CASE
 from tests.pipelines.jobs.fits.test_surface import made as write_chains
 from tests.pipelines.ledger_reports.helpers import FIRST_CALL, RecordedDays
 from tests.pipelines.rulesets.test_depth import books, write as write_books
@@ -29,19 +30,7 @@ from tests.pipelines.rulesets.test_rulesets_import import table, write as write_
 # Defined in conftest.py, which pytest does not let us import.
 TrainedMarket: TypeAlias = Any
 
-CASE = {
-    "id": "one",
-    "portfolio": {
-        "cash": 1_000.0,
-        "stable_price": 1.0,
-        "underlyings": {"BTC": {"spot": 100_000.0, "perp_price": 100_000.0, "expiries": []}},
-        "positions": [
-            {"kind": "perp", "underlying": "BTC", "quantity": 0.1, "entry_price": 100_000.0}
-        ],
-        "collateral": [],
-    },
-    "ruleset": "linear-tiers",
-}
+CASE = {"id": "one", **LINEAR_CASE}
 
 ACCOUNTS = "--accounts simulated/accounts"
 BUNDLE = "--bundle var/bundles/champion"
